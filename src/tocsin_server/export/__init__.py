@@ -1,0 +1,1 @@
+"""Files for other programs and people, written from the same definitions that Tocsin runs."""
