@@ -1,7 +1,8 @@
 """The events table: what one event is, column by column.
 
-This is the one place that names the columns. The dialects fill an :class:`Event`, the store writes it, the query
-guard and the documentation read the list (``docs/events.md`` is generated from it and from the event catalogue).
+This is the one place that names the columns. The dialects fill an :class:`Event`, the store writes it, the
+query guard and the documentation read the list (``docs/events.md`` is generated from it and from the event
+catalogue).
 """
 
 from __future__ import annotations
@@ -56,4 +57,6 @@ COLUMNS: dict[str, str] = {f.name: f.metadata["sql_type"] for f in fields(Event)
 MEANINGS: dict[str, str] = {f.name: f.metadata["meaning"] for f in fields(Event)}
 
 #: Statement that makes an empty events table of this shape (tests, replay, the empty store).
-CREATE_EVENTS = "CREATE TABLE events (" + ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items()) + ")"
+CREATE_EVENTS = (
+    "CREATE TABLE events (" + ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items()) + ")"
+)

@@ -1,4 +1,6 @@
-"""What Tocsin says when something is wrong: a fault in a file that people write, or an error that ends a command."""
+"""What Tocsin says when something is wrong: a fault in a file that people write, or an error that ends a
+command.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ class TocsinError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One fault in a file that people write; ``line`` counts from 1 (for a missing key: the line of its parent)."""
+    """One fault in a file that people write; ``line`` counts from 1 (for a missing key: the line of its
+    parent).
+    """
 
     file: str
     line: int

@@ -1,0 +1,373 @@
+"""Chunks of lines become sealed Parquet files, on every core, in one manifest transaction.
+
+Each chunk goes through three steps on its own thread and its own DuckDB: the vectorised path takes the
+ordinary lines, the reference takes the rest, and both are written to one Parquet file a day. Only one thing
+passes from chunk to chunk: the newest event time so far, which lines without a time take.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from tocsin_server import vectorised
+from tocsin_server.chunks import KEPT_BYTES, Chunk
+from tocsin_server.columns import Event
+from tocsin_server.dialects import Context, Parsed, Rejected, finish, parse_line, strip_bom
+from tocsin_server.privacy import Pseudonyms
+from tocsin_server.spool import sync_directory
+from tocsin_server.store import Store, day_of, duckdb_connection, parquet
+from tocsin_server.store.manifest import DeadLetter, SealedFile
+from tocsin_server.store.rows import ROWS_SELECT, arrow_rows
+
+_DAY_US = 86_400_000_000
+_SKEW_LIMIT_US = 60_000_000
+
+
+@dataclass(slots=True)
+class Books:
+    """What became of the lines: ``lines = events + logs + rejected + duplicates + blank``, always."""
+
+    events: Counter[str] = field(default_factory=Counter)
+    logs: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    blank: int = 0
+    bytes: int = 0
+    dialects: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def lines(self) -> int:
+        """Lines received."""
+        return self.events.total() + self.logs + self.rejected + self.duplicates + self.blank
+
+    def count_names(self, names: dict[str, int]) -> None:
+        """Adds stored (or, negative, withdrawn) rows by event name."""
+        for name, count in names.items():
+            if name == "log":
+                self.logs += count
+            else:
+                self.events[name] += count
+
+    def add(self, other: Books) -> None:
+        """Adds another load's books."""
+        self.events += other.events
+        self.dialects += other.dialects
+        self.logs += other.logs
+        self.rejected += other.rejected
+        self.duplicates += other.duplicates
+        self.blank += other.blank
+        self.bytes += other.bytes
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape of ``tocsin ingest --json``, but the seconds."""
+        return {
+            "lines": self.lines,
+            "events": dict(sorted(self.events.items())),
+            "logs": self.logs,
+            "rejected": self.rejected,
+            "duplicates": self.duplicates,
+            "blank": self.blank,
+            "bytes": self.bytes,
+            "dialects": dict(sorted(self.dialects.items())),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller says about the lines.
+
+    ``service`` is used where a line names none, ``source`` in place of the path. ``replay`` takes times as
+    they are, without correction for clock skew. ``progress`` is told the bytes of each chunk that is durable.
+    """
+
+    service: str | None = None
+    source: str | None = None
+    replay: bool = False
+    threads: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
+    progress: Callable[[int], None] = lambda _bytes: None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where lines come from: position ``p`` of what is read is position ``base + p`` of the source; times in
+    µs. ``is_file``: lines before the first time in it take that time, not the time of receipt.
+    """
+
+    source: str
+    base: int
+    newest_ts: int | None
+    received_at: int
+    is_file: bool = False
+
+
+@dataclass(slots=True)
+class _Sealed:
+    """One chunk, written and durable, but not published."""
+
+    files: list[SealedFile]
+    letters: list[DeadLetter]
+    books: Books
+
+
+@dataclass(slots=True)
+class _Referred:
+    """What the reference made of the lines that are not ordinary."""
+
+    events: list[Event] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    dialects: Counter[str] = field(default_factory=Counter)
+    blank: int = 0
+
+
+class Loader:
+    """Loads chunks of one source into a store; use inside ``store.writing()`` and a manifest transaction."""
+
+    def __init__(self, store: Store, options: Options, origin: Origin, content: int) -> None:
+        self.books = Books()
+        self.newest_ts = origin.newest_ts
+        self._store = store
+        self._options = options
+        self._origin = origin
+        self._content = content
+        self._context = _context(store, options, origin.received_at)
+        self._local = threading.local()
+        self._files: list[SealedFile] = []
+
+    def run(self, chunks: Iterable[Chunk]) -> None:
+        """Seals every chunk, then publishes them, less the events that are stored already."""
+        waiting: deque[Future[_Sealed]] = deque()
+        newest: Future[int | None] = Future()
+        newest.set_result(self._origin.newest_ts)
+        with ThreadPoolExecutor(self._options.threads, "load") as pool:
+            for chunk in chunks:
+                following: Future[int | None] = Future()
+                waiting.append(pool.submit(self._seal, chunk, newest, following))
+                newest = following
+                if len(waiting) > self._options.threads:
+                    self._account(waiting.popleft().result())
+            while waiting:
+                self._account(waiting.popleft().result())
+        self.newest_ts = newest.result()
+        self._publish()
+
+    def _account(self, sealed: _Sealed) -> None:
+        self._files += sealed.files
+        self.books.add(sealed.books)
+        self._store.manifest.add_dead_letters(self._content, sealed.letters)
+        self._options.progress(sealed.books.bytes)
+
+    def _publish(self) -> None:
+        if any(file.own_ids for file in self._files):
+            self._files, names = drop_duplicates(self._store, self._files)
+            self.books.count_names({name: -count for name, count in names.items()})
+            self.books.duplicates += sum(names.values())
+        for folder in {(self._store.events / file.name).parent for file in self._files}:
+            sync_directory(folder)
+        for file in self._files:
+            self._store.manifest.add_file(self._content, file)
+
+    # One chunk, on a thread of the pool
+
+    def _seal(self, chunk: Chunk, newest: Future[int | None], following: Future[int | None]) -> _Sealed:
+        try:
+            connection = self._connection()
+            data = chunk.data if chunk.data.endswith(b"\n") else chunk.data + b"\n"
+            lines = vectorised.Lines.split(data)
+            base = self._origin.base + chunk.position
+            ordinary = vectorised.parse(connection, lines, self._context, base)
+            referred = self._refer(lines, ordinary, base)
+            following.set_result(_set_times(ordinary, referred, newest.result(), self._origin.is_file))
+        except BaseException as error:
+            if not following.done():
+                following.set_exception(error)
+            raise
+        return self._write(connection, chunk, lines.starts + base, ordinary, referred)
+
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        if not hasattr(self._local, "connection"):
+            self._local.connection = duckdb_connection(threads=1)
+        connection: duckdb.DuckDBPyConnection = self._local.connection
+        return connection
+
+    def _refer(self, lines: vectorised.Lines, ordinary: vectorised.Ordinary, base: int) -> _Referred:
+        referred = _Referred(dialects=Counter(ordinary.dialects))
+        for index in np.flatnonzero(~ordinary.is_ordinary).tolist():
+            raw, position = lines[index][:KEPT_BYTES], base + int(lines.starts[index])
+            parsed = parse_line(strip_bom(raw) if position == self._origin.base else raw, self._context)
+            if isinstance(parsed, Parsed):
+                referred.events.append(parsed.event)
+                referred.lines.append(index)
+                referred.dialects[parsed.dialect] += 1
+            elif isinstance(parsed, Rejected):
+                letter = DeadLetter(
+                    self._origin.source, position, parsed.reason, self._context.received_at, raw
+                )
+                referred.letters.append(letter)
+            else:
+                referred.blank += 1
+        return referred
+
+    def _write(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        chunk: Chunk,
+        positions: npt.NDArray[np.int64],
+        ordinary: vectorised.Ordinary,
+        referred: _Referred,
+    ) -> _Sealed:
+        books = Books(rejected=len(referred.letters), blank=referred.blank, bytes=chunk.length)
+        books.dialects = referred.dialects
+        sealed = _Sealed([], referred.letters, books)
+        selects = [*ordinary.selects]
+        if referred.events:
+            connection.register("referred", arrow_rows(referred.events, positions[referred.lines].tolist()))
+            selects.append(f"SELECT {ROWS_SELECT} FROM referred")
+        days = _days(ordinary, referred)
+        batch = " UNION ALL BY NAME ".join(selects)
+        sealed.files = [self._write_day(connection, batch, day, len(days), chunk, books) for day in days]
+        if referred.events:
+            connection.unregister("referred")
+        return sealed
+
+    def _write_day(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        batch: str,
+        day: int,
+        days: int,
+        chunk: Chunk,
+        books: Books,
+    ) -> SealedFile:
+        start = day * _DAY_US
+        folder = self._store.day_folder(day_of(start))
+        path = folder / f"{self._content:08d}-{secrets.token_hex(6)}.parquet"
+        source = self._origin.source.replace("'", "''")
+        same_day = f" WHERE ts >= make_timestamptz({start}) AND ts < make_timestamptz({start + _DAY_US})"
+        parquet.write(
+            connection,
+            f"SELECT *, '{source}' AS source, make_timestamptz({self._context.received_at}) AS received_at"
+            f" FROM ({batch}){same_day if days > 1 else ''}",
+            path,
+        )
+        counted = connection.execute(
+            "SELECT name, count(*), epoch_us(min(ts)), epoch_us(max(ts)), count(own_id)"
+            f" FROM {parquet.scan([path])} GROUP BY name"
+        ).fetchall()
+        books.count_names({name: rows for name, rows, *_rest in counted})
+        return SealedFile(
+            name=str(path.relative_to(self._store.events)),
+            rows=sum(row[1] for row in counted),
+            bytes=path.stat().st_size,
+            min_ts=min(row[2] for row in counted),
+            max_ts=max(row[3] for row in counted),
+            own_ids=sum(row[4] for row in counted),
+            is_tail=chunk.is_tail,
+        )
+
+
+def _context(store: Store, options: Options, received_at: int) -> Context:
+    lock = threading.Lock()
+
+    def key(tenant: str | None) -> bytes:
+        with lock:
+            return store.manifest.pseudonym_key(tenant)
+
+    pseudonyms = Pseudonyms(key)
+    return Context(
+        received_at=received_at,
+        pseudonym=pseudonyms,
+        network=pseudonyms.network,
+        service=options.service,
+        skew_limit_us=None if options.replay else _SKEW_LIMIT_US,
+    )
+
+
+def _days(ordinary: vectorised.Ordinary, referred: _Referred) -> list[int]:
+    """Days since 1970-01-01 on which the chunk has events; most chunks have one."""
+    days = set(np.unique(ordinary.times[ordinary.is_ordinary] // _DAY_US).tolist())
+    return sorted(days | {event.ts // _DAY_US for event in referred.events if event.ts is not None})
+
+
+def _set_times(
+    ordinary: vectorised.Ordinary, referred: _Referred, newest: int | None, is_file: bool
+) -> int | None:
+    """Gives lines without a time the newest one before them in their source; answers the newest of all."""
+    never = np.iinfo(np.int64).min
+    times = np.where(ordinary.is_ordinary, ordinary.times, never)
+    for line, event in zip(referred.lines, referred.events, strict=True):
+        times[line] = never if event.ts is None else event.ts
+    running = np.maximum(np.maximum.accumulate(times), never if newest is None else newest)
+    known = times[times != never]
+    first = int(known[0]) if is_file and len(known) else None
+    for line, event in zip(referred.lines, referred.events, strict=True):
+        finish(event, first if running[line] == never else int(running[line]))
+    return None if running[-1] == never else int(running[-1])
+
+
+def drop_duplicates(store: Store, files: list[SealedFile]) -> tuple[list[SealedFile], dict[str, int]]:
+    """Withdraws events whose own ``event_id`` came before, at most 24 h of event time away (``product.md``,
+    Identity).
+
+    ``files`` are not published yet; those with duplicates are written again. Answers the files and, by event
+    name, how many rows went.
+    """
+    connection = duckdb_connection()
+    new = [file for file in files if file.own_ids]
+    low, high = min(f.min_ts for f in new) - _DAY_US, max(f.max_ts for f in new) + _DAY_US
+    old = [f for f in store.manifest.files() if f.own_ids and f.max_ts >= low and f.min_ts <= high]
+    columns = "own_id, epoch_us(ts) AS at, name"
+    parts = [
+        f"SELECT {columns}, position, {n} AS file FROM {parquet.scan(store.paths([f]))}"
+        for n, f in enumerate(new)
+    ]
+    if old:
+        parts.append(f"SELECT {columns}, -1 AS position, -1 AS file FROM {parquet.scan(store.paths(old))}")
+    connection.execute(
+        f"CREATE TEMP TABLE ids AS {' UNION ALL '.join(f'{p} WHERE own_id IS NOT NULL' for p in parts)}"
+    )
+    connection.execute(
+        "CREATE TEMP TABLE twice AS SELECT a.file, a.position, any_value(a.name) AS name"
+        " FROM ids a JOIN ids b"
+        f" ON a.own_id = b.own_id AND b.position < a.position AND abs(a.at - b.at) <= {_DAY_US}"
+        " WHERE a.file >= 0 GROUP BY ALL"
+    )
+    kept = [file for file in files if not file.own_ids]
+    for number, file in enumerate(new):
+        kept += _without(connection, store, file, number)
+    names = dict(connection.execute("SELECT name, count(*) FROM twice GROUP BY name").fetchall())
+    return kept, names
+
+
+def _without(
+    connection: duckdb.DuckDBPyConnection, store: Store, file: SealedFile, number: int
+) -> list[SealedFile]:
+    """The file less its rows in ``twice``: itself, a new file, or none."""
+    gone = connection.execute("SELECT count(*) FROM twice WHERE file = ?", [number]).fetchall()[0][0]
+    if not gone:
+        return [file]
+    old = store.events / file.name
+    path = old.with_name(f"{old.stem}-{secrets.token_hex(3)}.parquet")
+    if gone < file.rows:
+        twice = f"SELECT position FROM twice WHERE file = {number}"
+        parquet.write(
+            connection, f"SELECT * FROM {parquet.scan([old])} WHERE position NOT IN ({twice})", path
+        )
+    old.unlink()
+    if gone == file.rows:
+        return []
+    query = f"SELECT epoch_us(min(ts)), epoch_us(max(ts)), count(own_id) FROM {parquet.scan([path])}"
+    min_ts, max_ts, own_ids = connection.execute(query).fetchall()[0]
+    name = str(path.relative_to(store.events))
+    return [SealedFile(name, file.rows - gone, path.stat().st_size, min_ts, max_ts, own_ids, file.is_tail)]

@@ -1,0 +1,137 @@
+"""The store: a data folder, its manifest and its Parquet files.
+
+    DIR/manifest.db      what is loaded, refused and published (SQLite)
+    DIR/events/day=…/    sealed events (Parquet)
+    DIR/spool/           lines of streams that are not sealed yet
+    DIR/quarantine/      damaged spool batches, kept for a human
+    DIR/lock             held by the one process that writes
+
+Readers need no lock: they see the manifest's last transaction.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from tocsin_server.errors import TocsinError
+from tocsin_server.spool import segments, sync_directory
+from tocsin_server.store import parquet
+from tocsin_server.store.manifest import Manifest, SealedFile
+
+
+class Store:
+    """One data folder. :meth:`create` makes it when it does not exist; :meth:`open` refuses to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.events = folder / "events"
+        self.spool = folder / "spool"
+        self.quarantine = folder / "quarantine"
+        self.manifest = Manifest(folder / "manifest.db")
+
+    @classmethod
+    def create(cls, folder: Path) -> Store:
+        """Opens the folder, making it (mode 0700) if there is none."""
+        try:
+            for path in (folder, folder / "events", folder / "spool", folder / "quarantine"):
+                if not path.is_dir():
+                    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    sync_directory(path.parent)
+        except OSError as error:
+            raise TocsinError(
+                f"cannot make the data folder {folder}: {error.strerror}; choose one with --data"
+            ) from None
+        store = cls(folder)
+        sync_directory(folder)
+        return store
+
+    @classmethod
+    def open(cls, folder: Path) -> Store:
+        """Opens an existing folder for reading."""
+        if not (folder / "manifest.db").exists():
+            raise TocsinError(f"no data in {folder}: load some with `tocsin ingest FILE --data {folder}`")
+        return cls(folder)
+
+    def close(self) -> None:
+        """Closes the manifest."""
+        self.manifest.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Makes this process the folder's one writer, and first clears what a crashed writer left behind.
+
+        Raises TocsinError naming the other writer's pid. The lock dies with its process.
+        """
+        fd = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                pid = os.pread(fd, 32, 0).decode().strip() or "unknown"
+                raise TocsinError(
+                    f"{self.folder} is being written by process {pid}: wait for it, or choose another --data"
+                ) from None
+            os.truncate(fd, 0)
+            os.pwrite(fd, str(os.getpid()).encode(), 0)
+            self._remove_orphans()
+            yield
+            self._remove_orphans()
+        finally:
+            os.close(fd)
+
+    def _remove_orphans(self) -> None:
+        """Deletes files that no published manifest row names: of a crashed load, or withdrawn by this one."""
+        published = {file.name for file in self.manifest.files()}
+        for path in self.events.glob("day=*/*.parquet"):
+            if str(path.relative_to(self.events)) not in published:
+                path.unlink()
+
+    def has_spooled_lines(self) -> bool:
+        """Whether the spool holds segments: of a running writer, or of one that crashed."""
+        return bool(segments(self.spool))
+
+    def expire(self, now_us: int) -> None:
+        """Deletes what is kept for a time only; use inside :meth:`writing`."""
+        with self.manifest.transaction():
+            self.manifest.expire_dead_letters(now_us)
+
+    def day_folder(self, day: str) -> Path:
+        """The folder of one UTC day (``2026-11-23``), made durable if new."""
+        folder = self.events / f"day={day}"
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            sync_directory(self.events)
+        return folder
+
+    def paths(self, files: list[SealedFile] | None = None) -> list[Path]:
+        """Where the given files (default: all published ones) lie."""
+        return [self.events / file.name for file in (self.manifest.files() if files is None else files)]
+
+    def connect(self, threads: int | None = None) -> duckdb.DuckDBPyConnection:
+        """A new in-memory DuckDB connection whose ``events`` is this folder as of now, UTC."""
+        connection = duckdb_connection(threads)
+        parquet.create_view(connection, self.paths())
+        return connection
+
+
+def duckdb_connection(threads: int | None = None) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB in UTC that loads no extension and keeps the order of rows."""
+    connection = duckdb.connect(
+        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    )
+    connection.execute("SET TimeZone = 'UTC'")
+    if threads:
+        connection.execute(f"SET threads = {threads:d}")
+    return connection
+
+
+def day_of(ts_us: int) -> str:
+    """The UTC day (``2026-11-23``) of a time in µs."""
+    return datetime.fromtimestamp(ts_us // 1_000_000, UTC).date().isoformat()
