@@ -38,7 +38,7 @@ class Nearest:
     def reason(self) -> str:
         """One clause for people."""
         if self.at_us is None:
-            return "no samples that could be judged" if self.unknown else "no events that it looks at"
+            return "too little history, or no fresh sample" if self.unknown else "no events that it looks at"
         if self.held_us:
             return f"held for {_whole(self.held_us)}, must hold for {_whole(self.for_us)}"
         return "stayed below"

@@ -144,8 +144,8 @@ class _Stream:
 
     def __init__(self, store: Store, fd: int, clock: Clock, options: Options, stop: int | None) -> None:
         self.books = Books()
+        self._stop = stop
         self._watched = [fd] if stop is None else [fd, stop]
-        self._stopped = False
         self._store, self._fd, self._clock, self._options = store, fd, clock, options
         self._source = options.source or f"stdin-{secrets.token_hex(4)}"
         self._read = Fingerprint()
@@ -180,9 +180,11 @@ class _Stream:
             ready = select.select(self._watched, [], [], SEGMENT_US / SECOND_US if self._segment else None)[0]
         if not ready:
             self._seal()
-            ready = select.select(self._watched, [], [])[0]
-        self._stopped = ready != [self._fd]
-        return not self._stopped
+            select.select(self._watched, [], [])
+        return not self._is_stopped()
+
+    def _is_stopped(self) -> bool:
+        return self._stop is not None and bool(select.select([self._stop], [], [], 0)[0])
 
     def _unknown(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         """The blocks without the bytes that are loaded already under this source's name."""
@@ -193,7 +195,7 @@ class _Stream:
                 known = [content for content in known if _head(held, content.length) == content.head]
             if known:
                 _hold(held, blocks, known[-1].length + 1)  # one more: does a last line without newline go on?
-                if self._stopped:  # these bytes are probably loaded: nothing says that they differ
+                if self._is_stopped():  # these bytes are probably loaded: nothing says that they differ
                     return
             start = self._start(longest_known(_replay(held), known), held.seek(0, os.SEEK_END))
             for block in _replay(held):
