@@ -369,7 +369,7 @@ def test_D18_a_file_loaded_in_any_steps_is_the_file_loaded_at_once(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], steps: list[int]
 ) -> None:
     folder = tmp_path_factory.mktemp("steps")
-    path, data = folder / "app.log", b"".join(lines)
+    path, data = folder / "app.log", A + b"".join(lines)  # a time before the lines that have none
     results = []
     for name, ends in (("once", [len(data)]), ("steps", [*sorted(steps), len(data)])):
         store = Store.create(folder / name)
