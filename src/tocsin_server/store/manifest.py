@@ -115,15 +115,27 @@ class Manifest:
         if new:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        try:
+            version = self._open()
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise TocsinError(
+                f"{path} cannot be read ({error}): move the data folder away and load the files again"
+            ) from None
         if version > FORMAT_VERSION:
+            self.close()
             raise TocsinError(
                 f"{path} has format {version}, this Tocsin reads up to {FORMAT_VERSION}: install a newer one"
             )
         if version == 0:
             self._create()
+
+    def _open(self) -> int:
+        """Sets the journal up; answers the format version of the file, 0 if it is empty."""
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        return version
 
     def _create(self) -> None:
         with self.transaction():

@@ -11,7 +11,8 @@ space, a trailing comma or an escape would leave bytes over, and nothing may mak
 - a text, for which two quotes are counted, was not bare. What could also be a bare number, literal, object or
   list is left to the reference.
 
-A line with a backslash is never ordinary, and every field found is checked for its type.
+An event's line with a backslash is never ordinary; a message may have escapes, but no ``\\u``. Every field
+found is checked for its type.
 
 Cleaning (``privacy.md``) is not written a second time in SQL: each distinct value of a column goes through
 the same function that the reference calls.
@@ -164,7 +165,7 @@ class _Run:
         does.
         """
         cases = " ".join(f"WHEN starts_with(document, '{s.prefix}') THEN {i}" for i, s in enumerate(SHAPES))
-        document = f"CASE WHEN inside LIKE '[%' THEN regexp_replace(inside, '{TAGS}', '') ELSE inside END"
+        document = f"CASE WHEN inside LIKE '[%' THEN regexp_replace(inside, '^{TAGS}', '') ELSE inside END"
         self._db.execute(
             "CREATE OR REPLACE TEMP TABLE wrapped AS SELECT line, begins, document, ts_us AS outer_ts,"
             " service AS outer_service, environment AS outer_environment, level AS outer_level,"

@@ -58,16 +58,17 @@ def _proof(field: Field, shape: Shape) -> str | None:
         pattern = _PLAIN_IDENTIFIER if key_kind(field.name) == IDENTIFIER else _PLAIN_WORD
         return f"(regexp_full_match({value}, '{pattern}') AND strlen({value}) <= 64)"
     if field.name == "message":
-        return f"{value} LIKE '\"%'"
+        return f"({value} LIKE '\"%' AND {value} <> '\"\"' AND NOT contains({value}, '\\u'))"
     if field.type == "id":
-        return f"(({value} LIKE '\"%' AND {value} <> '\"\"') OR {_whole_number(value)})"
+        quoted = f"{value} LIKE '\"%' AND {value} <> '\"\"' AND NOT contains({value}, '\\')"
+        return f"(({quoted}) OR {_whole_number(value)})"
     return None  # its distinct values are looked at one by one, its time is NULL unless it is one
 
 
 def _value(field: Field) -> str:
     """SQL for the column's value of a field that passed its proof."""
     if field.column == "message":
-        return f"{field.alias}[2:-2]"
+        return f"CASE WHEN contains({field.alias}, '\\') THEN {_MESSAGE} ELSE {field.alias}[2:-2] END"
     if field.column == "tenant_id":
         return f"trim({field.alias}, '\"')"
     if field.type in ("text", "id"):
@@ -103,13 +104,17 @@ def _status(shape: Shape) -> tuple[str, str, str]:
     return status, code, name
 
 
-#: A line whose message is a document or may hold one behind tags; it has nothing else but the four outer
-#: fields.
-_NESTED = "(f_message LIKE '\"{%' OR f_message LIKE '\"[%')"
-TAGS = "^(\\[[^\\[\\]]*\\] )*"
+#: The text of a line's message. It is read as JSON text, because a message may have escapes. A line's other
+#: fields may not: an escape makes a text shorter than it stands in the line.
+_MESSAGE = "(f_message::JSON ->> '$')"
+#: Tags as Rails prints them before a message.
+TAGS = r"(\[[^\[\]]*\] )*"
+#: Whether a message is a document, or holds one behind tags.
+_NESTED = f"(f_message LIKE '\"{{%' OR regexp_matches({_MESSAGE}, '^{TAGS}[ \\t\\r\\n]*\\{{'))"
+#: A line around a document has nothing else but these.
 _OUTER = ("timestamp", "level", "message", "service", "environment")
 _OUTER_ONLY = " AND ".join(f"{f.alias} IS NULL" for f in LINE_FIELDS if f.name not in _OUTER)
-_INSIDE = f"CASE WHEN balanced AND proven AND {_NESTED} AND {_OUTER_ONLY} THEN f_message::JSON ->> '$' END"
+_INSIDE = f"CASE WHEN balanced AND proven AND {_OUTER_ONLY} AND {_NESTED} THEN {_MESSAGE} END"
 #: What a document takes from the line around it.
 OUTER_COLUMNS = {
     "outer_ts": "BIGINT",
@@ -165,14 +170,15 @@ def _read_as(field: Field) -> str:
 
 
 def _ordinary(shape: Shape, newest_us: int) -> str:
-    """SQL that is true when all proofs hold; a line with a document in its message is not ordinary itself."""
-    own = (
-        "f_metric IS NOT NULL"
-        if shape.event
-        else f"f_message IS DISTINCT FROM '\"\"' AND NOT coalesce({_NESTED}, false)"
-    )
-    timed = f"ts_us BETWEEN {_YEAR_1} AND {newest_us}"
-    return f"coalesce(balanced AND proven AND {own} AND {timed} AND NOT contains(document, '\\'), false)"
+    """SQL that is true when all proofs hold.
+
+    A line with a document in its message is not ordinary itself. An escape is allowed in a message only.
+    """
+    if shape.event:
+        own = "f_metric IS NOT NULL AND NOT contains(document, '\\')"
+    else:
+        own = f"NOT coalesce({_NESTED}, false)"
+    return f"coalesce(balanced AND proven AND {own} AND ts_us BETWEEN {_YEAR_1} AND {newest_us}, false)"
 
 
 def _cost(shape: Shape, ends_with_newline: bool) -> str:
