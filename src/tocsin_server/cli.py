@@ -72,7 +72,9 @@ def main() -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"tocsin: {' '.join(message.split())}", file=sys.stderr)
+    from tocsin_server.export.rows import visible
+
+    print(f"tocsin: {visible(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 

@@ -258,3 +258,13 @@ def test_mutated_lines_agree(line: bytes, edits: list[tuple[int, int, int]]) -> 
         at %= len(data)
         data[at : at + length] = bytes([byte])
     compare([bytes(data)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["/", "12", "7", "a", "v1", ":id", "x9y", "?", "#", "=", "//", "0" * 50]), max_size=8
+    )
+)
+def test_paths_of_any_form_agree(parts: list[str]) -> None:
+    compare([LINE.replace("/api/v1/courses/7", "".join(parts)).encode()])

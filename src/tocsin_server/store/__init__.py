@@ -41,9 +41,7 @@ class Store:
         """Opens the folder, making it (mode 0700) if there is none."""
         try:
             for path in (folder, folder / "events", folder / "spool", folder / "quarantine"):
-                if not path.is_dir():
-                    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    sync_directory(path.parent)
+                _make_folder(path)
         except OSError as error:
             raise TocsinError(
                 f"cannot make the data folder {folder}: {error.strerror}; choose one with --data"
@@ -105,9 +103,7 @@ class Store:
     def day_folder(self, day: str) -> Path:
         """The folder of one UTC day (``2026-11-23``), made durable if new."""
         folder = self.events / f"day={day}"
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700, exist_ok=True)
-            sync_directory(self.events)
+        _make_folder(folder)
         return folder
 
     def paths(self, files: list[SealedFile] | None = None) -> list[Path]:
@@ -119,6 +115,14 @@ class Store:
         connection = duckdb_connection(threads)
         parquet.create_view(connection, self.paths())
         return connection
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes the folder (mode 0700) and those above it, durably."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(folder.parent)
 
 
 def duckdb_connection(threads: int | None = None) -> duckdb.DuckDBPyConnection:

@@ -69,6 +69,9 @@ def _value(field: Field) -> str:
     """SQL for the column's value of a field that passed its proof."""
     if field.column == "message":
         return f"CASE WHEN contains({field.alias}, '\\') THEN {_MESSAGE} ELSE {field.alias}[2:-2] END"
+    if field.column == "path":
+        # Cleaning makes `:id` of these segments too; done here, few distinct paths are left to clean.
+        return f"regexp_replace({field.alias}, '/[0-9]+(/|$)', '/:id\\1', 'g')"
     if field.column == "tenant_id":
         return f"trim({field.alias}, '\"')"
     if field.type in ("text", "id"):
