@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,18 @@ from hypothesis import strategies as st
 from tocsin_server import chunks
 from tocsin_server.chunks import Chunk, cut
 
-PIECES = [b"a", b"\n", b"\n", b"\r\n", "é".encode(), "\u2028".encode(), "🔔".encode(), b"\x00", b"{}", b"\xff"]
+PIECES = [
+    b"a",
+    b"\n",
+    b"\n",
+    b"\r\n",
+    "é".encode(),
+    "\u2028".encode(),
+    "🔔".encode(),
+    b"\x00",
+    b"{}",
+    b"\xff",
+]
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=60).map(b"".join)
 CUTS = st.lists(st.integers(0, 120), max_size=8)
 
@@ -17,7 +30,7 @@ CUTS = st.lists(st.integers(0, 120), max_size=8)
 def blocks_of(data: bytes, cuts: list[int]) -> list[bytes]:
     """The data in blocks, cut at any byte; some may be empty."""
     borders = [0, *sorted(min(at, len(data)) for at in cuts), len(data)]
-    return [data[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(borders)]
 
 
 def tiles(found: list[Chunk], data: bytes, position: int) -> bool:

@@ -1,4 +1,4 @@
-"""The spool: what is committed is served again, what is damaged is found, and nothing is made up (D4, D5, D7)."""
+"""The spool: what is committed is served, what is damaged is found, nothing is made up (D4, D5, D7)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ MARK = b"#tocsin-" + NONCE.encode() + b" "
 
 
 def batch(number: int, data: bytes) -> Batch:
-    return Batch("app", number * 1000, len(data), 17, data, "core", 5, "aa", "bb", number == 3, number or None)
+    return Batch(
+        "app", number * 1000, len(data), 17, data, "core", 5, "aa", "bb", number == 3, number or None
+    )
 
 
 def written(folder: Path, batches: list[Batch]) -> tuple[Path, list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ PSEUDONYMS = Pseudonyms(lambda tenant: (tenant or "installation").encode().ljust
 CONTEXT = Context(
     received_at=NOW, pseudonym=PSEUDONYMS, network=PSEUDONYMS.network, service="default-service"
 )
+
+#: A longer run: EXAMPLES=5000 python -m pytest tests/tocsin_server/test_vectorised.py
+EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
 
 
 def rows(select: str) -> dict[int, dict[str, Any]]:
@@ -235,7 +239,7 @@ def near_canonical(draw: st.DrawFn) -> bytes:
     return line.encode("utf-8", "surrogatepass").replace(b"\n", b" ")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(near_canonical(), min_size=1, max_size=20))
 def test_generated_lines_agree(lines: list[bytes]) -> None:
     compare(lines)
@@ -245,7 +249,7 @@ def test_generated_lines_agree(lines: list[bytes]) -> None:
 BYTES = list(b'{}[]",:\\0123456789eE.-+aNt \x00\xff')
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(
         [LINE.encode(), wrap(LINE), orjson.dumps(canonical("ai.request", dict(EVENTS["ai.request"].example)))]
@@ -260,7 +264,7 @@ def test_mutated_lines_agree(line: bytes, edits: list[tuple[int, int, int]]) -> 
     compare([bytes(data)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     st.lists(
         st.sampled_from(["/", "12", "7", "a", "v1", ":id", "x9y", "?", "#", "=", "//", "0" * 50]), max_size=8

@@ -44,10 +44,10 @@ def _proof(field: Field, shape: Shape) -> str | None:
         return f"{value} IN ({', '.join(map(repr, _LEVELS))})"
     if field.name == "error" and shape.event == "api.request":
         return "false"  # an exception that escaped decides the status: the reference's rule
-    if field.name == "status" and field.type == "integer":
+    if field.name in ("status", "http_status") and field.type == "integer":
         return f"({_whole_number(value)} AND strlen({value}) = 3 AND {value} >= '100')"
     if field.type == "integer":
-        return _whole_number(value)
+        return _whole_number(value) + (f" AND {value} NOT LIKE '-%'" if field.column else "")
     if field.type == "number":
         return _number(field)
     if field.type == "boolean":
