@@ -22,7 +22,8 @@ __init__ _console
 
 SERVER = """
 __init__ clock errors durations yamlfile columns config resources sql query privacy spool chunks dialects
-store vectorised load sources history rules evaluate backtest why export doctor check summary demo cli
+store vectorised duplicates load sources history rules evaluate backtest why export doctor check summary
+demo cli
 """
 
 ORDER = {"tocsin": EMITTER.split(), "tocsin_server": SERVER.split()}

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from importlib import metadata
@@ -107,14 +107,20 @@ def ingest(
     ended.
     """
     from tocsin_server.load import Books, Options
-    from tocsin_server.sources import load_file, load_stream, recover_spool, stop_signals
+    from tocsin_server.sources import check_readable, load_file, load_stream, recover_spool, stop_signals
     from tocsin_server.store import Store
 
     started = time.perf_counter()
-    store, books = Store.create(data_dir(data)), Books()
-    with _progress(_total_bytes(paths)) as progress, store.writing():
+    for path in paths:
+        check_readable(path)
+    books = Books()
+    with (
+        closing(Store.create(data_dir(data))) as store,
+        _progress(_total_bytes(paths)) as progress,
+        store.writing(),
+    ):
         options = Options(service=service, source=source, progress=progress)
-        recover_spool(store, options)
+        _tell(recover_spool(store, options))
         for path in paths:
             if str(path) == "-":
                 with stop_signals() as stop:
@@ -173,10 +179,12 @@ def query(
     from tocsin_server.sql import Limits, guard, lock, run
 
     guard(sql)
-    store = _open(data)
-    connection, limits = store.connect(), Limits(rows=limit)
-    lock(connection, [str(store.events.resolve())], limits.memory_bytes, threads=os.cpu_count() or 1)
-    result = run(connection, sql, limits)
+    limits = Limits(rows=limit)
+    with closing(_open(data)) as store, store.connect() as connection:
+        lock(connection, [str(store.events.resolve())], limits.memory_bytes, threads=os.cpu_count() or 1)
+        result = run(connection, sql, limits)
+    if result.truncated:
+        print(f"tocsin: only the first {limit:,} rows are shown; ask for more with --limit", file=sys.stderr)
     if as_json or format_ is Format.json:
         print(rows.as_json(result))
     elif format_ is Format.csv:
@@ -269,10 +277,20 @@ def _open(data: Path | None) -> Any:
     if store.has_spooled_lines():
         try:
             with store.writing():
-                recover_spool(store, Options())
+                _tell(recover_spool(store, Options()))
         except TocsinError:
             pass  # somebody writes: those lines are theirs to seal
     return store
+
+
+def _tell(recovery: Any) -> None:
+    """Damage that was found in the spool is never passed over in silence."""
+    if recovery.quarantined_bytes or recovery.truncated_bytes:
+        print(
+            f"tocsin: the spool of a stopped process was damaged: {recovery.quarantined_bytes:,} bytes are in"
+            f" quarantine, {recovery.truncated_bytes:,} bytes were never acknowledged and are cut",
+            file=sys.stderr,
+        )
 
 
 @contextmanager
@@ -280,7 +298,8 @@ def _history(paths: Sequence[Path] | None, data: Path | None) -> Iterator[Any]:
     from tocsin_server.history import temporary_store
 
     if not paths:
-        yield _open(data)
+        with closing(_open(data)) as store:
+            yield store
         return
     with (
         _progress(_total_bytes(paths)) as progress,

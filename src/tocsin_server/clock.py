@@ -24,4 +24,5 @@ def frozen_clock(at_us: int) -> Clock:
 
 def iso(at_us: int) -> str:
     """``at_us`` as ISO 8601 UTC to the second with ``Z``: the form of every time that Tocsin prints."""
-    return datetime.fromtimestamp(at_us // SECOND_US, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = datetime.fromtimestamp(at_us // SECOND_US, UTC)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -24,6 +24,7 @@ from tocsin_server import vectorised
 from tocsin_server.chunks import KEPT_BYTES, Chunk
 from tocsin_server.columns import Event
 from tocsin_server.dialects import Context, Parsed, Rejected, finish, parse_line, strip_bom
+from tocsin_server.duplicates import drop_duplicates
 from tocsin_server.privacy import Pseudonyms
 from tocsin_server.spool import sync_directory
 from tocsin_server.store import Store, day_of, duckdb_connection, parquet
@@ -236,6 +237,9 @@ class Loader:
             selects.append(f"SELECT {ROWS_SELECT} FROM referred")
         days = _days(ordinary, referred)
         batch = " UNION ALL BY NAME ".join(selects)
+        if len(days) > 1:
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE batch AS {batch}")
+            batch = "SELECT * FROM batch"
         sealed.files = [self._write_day(connection, batch, day, len(days), chunk, books) for day in days]
         if referred.events:
             connection.unregister("referred")
@@ -314,60 +318,3 @@ def _set_times(
     for line, event in zip(referred.lines, referred.events, strict=True):
         finish(event, first if running[line] == never else int(running[line]))
     return None if running[-1] == never else int(running[-1])
-
-
-def drop_duplicates(store: Store, files: list[SealedFile]) -> tuple[list[SealedFile], dict[str, int]]:
-    """Withdraws events whose own ``event_id`` came before, at most 24 h of event time away (``product.md``,
-    Identity).
-
-    ``files`` are not published yet; those with duplicates are written again. Answers the files and, by event
-    name, how many rows went.
-    """
-    connection = duckdb_connection()
-    new = [file for file in files if file.own_ids]
-    low, high = min(f.min_ts for f in new) - _DAY_US, max(f.max_ts for f in new) + _DAY_US
-    old = [f for f in store.manifest.files() if f.own_ids and f.max_ts >= low and f.min_ts <= high]
-    columns = "own_id, epoch_us(ts) AS at, name"
-    parts = [
-        f"SELECT {columns}, position, {n} AS file FROM {parquet.scan(store.paths([f]))}"
-        for n, f in enumerate(new)
-    ]
-    if old:
-        parts.append(f"SELECT {columns}, -1 AS position, -1 AS file FROM {parquet.scan(store.paths(old))}")
-    connection.execute(
-        f"CREATE TEMP TABLE ids AS {' UNION ALL '.join(f'{p} WHERE own_id IS NOT NULL' for p in parts)}"
-    )
-    connection.execute(
-        "CREATE TEMP TABLE twice AS SELECT a.file, a.position, any_value(a.name) AS name"
-        " FROM ids a JOIN ids b"
-        f" ON a.own_id = b.own_id AND b.position < a.position AND abs(a.at - b.at) <= {_DAY_US}"
-        " WHERE a.file >= 0 GROUP BY ALL"
-    )
-    kept = [file for file in files if not file.own_ids]
-    for number, file in enumerate(new):
-        kept += _without(connection, store, file, number)
-    names = dict(connection.execute("SELECT name, count(*) FROM twice GROUP BY name").fetchall())
-    return kept, names
-
-
-def _without(
-    connection: duckdb.DuckDBPyConnection, store: Store, file: SealedFile, number: int
-) -> list[SealedFile]:
-    """The file less its rows in ``twice``: itself, a new file, or none."""
-    gone = connection.execute("SELECT count(*) FROM twice WHERE file = ?", [number]).fetchall()[0][0]
-    if not gone:
-        return [file]
-    old = store.events / file.name
-    path = old.with_name(f"{old.stem}-{secrets.token_hex(3)}.parquet")
-    if gone < file.rows:
-        twice = f"SELECT position FROM twice WHERE file = {number}"
-        parquet.write(
-            connection, f"SELECT * FROM {parquet.scan([old])} WHERE position NOT IN ({twice})", path
-        )
-    old.unlink()
-    if gone == file.rows:
-        return []
-    query = f"SELECT epoch_us(min(ts)), epoch_us(max(ts)), count(own_id) FROM {parquet.scan([path])}"
-    min_ts, max_ts, own_ids = connection.execute(query).fetchall()[0]
-    name = str(path.relative_to(store.events))
-    return [SealedFile(name, file.rows - gone, path.stat().st_size, min_ts, max_ts, own_ids, file.is_tail)]

@@ -33,6 +33,7 @@ class Nearest:
     held_us: int = 0
     for_us: int = 0
     unknown: bool = False
+    too_few: bool = False
 
     @property
     def reason(self) -> str:
@@ -41,7 +42,7 @@ class Nearest:
             return "too little history, or no fresh sample" if self.unknown else "no events that it looks at"
         if self.held_us:
             return f"held for {_whole(self.held_us)}, must hold for {_whole(self.for_us)}"
-        return "stayed below"
+        return "too few events" if self.too_few else "stayed below"
 
 
 def silent(
@@ -69,30 +70,35 @@ def _nearest(
         source = Source(connection, chunk, Presence(connection, chunk), expect=expect)
         try:
             for readings in rule.condition.readings(source, rule.by, rule.resolve_threshold):
-                best = max(best, _of(best, readings, chunk), key=_nearness)
+                best = max(best, _of(best, rule, readings, chunk), key=_nearness)
         except duckdb.Error as error:
             return replace(best, condition=f"its query failed: {' '.join(str(error).split())}")
     return best
 
 
-def _nearness(nearest: Nearest) -> tuple[int, float, bool]:
-    return nearest.held_us, float("-inf") if nearest.value is None else nearest.value, nearest.unknown
+def _nearness(nearest: Nearest) -> tuple[int, bool, float, bool]:
+    value = float("-inf") if nearest.value is None else nearest.value
+    return nearest.held_us, not nearest.too_few, value, nearest.unknown
 
 
-def _of(rule: Nearest, readings: Readings, grid: Grid) -> Nearest:
+def _of(silent: Nearest, rule: Rule, readings: Readings, grid: Grid) -> Nearest:
     values = np.where(readings.truth == Truth.UNKNOWN, np.nan, readings.value.astype(np.float64))
     held_us = _longest(readings.truth == Truth.TRUE) * STEP_US
     if np.isnan(values).all():
-        return replace(rule, labels=readings.labels, held_us=held_us, unknown=True)
-    index = int(np.nanargmax(values))
+        return replace(silent, labels=readings.labels, held_us=held_us, unknown=True)
+    enough = readings.numbers.get("total", values) >= getattr(rule.condition, "min_total", -np.inf)
+    judged = np.where(enough, values, np.nan)
+    too_few = bool(np.isnan(judged).all())
+    index = int(np.nanargmax(readings.numbers["total"] if too_few else judged))
     return replace(
-        rule,
+        silent,
         labels=readings.labels,
         at_us=int(grid.instants()[index]),
         value=readings.value[index].item(),
         numbers=tuple((name, numbers[index].item()) for name, numbers in readings.numbers.items()),
         held_us=held_us,
         unknown=False,
+        too_few=too_few,
     )
 
 

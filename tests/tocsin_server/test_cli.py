@@ -124,6 +124,13 @@ def test_ingest_of_a_missing_file_a_folder_and_a_compressed_file(
     assert f"`zcat {packed} | tocsin ingest - --source NAME`" in refused("ingest", packed).err
 
 
+def test_nothing_is_loaded_when_one_of_the_paths_cannot_be_read(
+    tocsin: Run, tmp_path: Path, log_file: Path
+) -> None:
+    assert tocsin("ingest", log_file, "absent.log").code == 2
+    assert not (tmp_path / "tocsin-data").exists()
+
+
 def test_ingest_without_a_path_and_an_unknown_option_are_wrong_use(refused: Run) -> None:
     assert "--help" in refused("ingest").err
     assert "--colour" in refused("ingest", "x", "--colour").err

@@ -173,6 +173,22 @@ def test_I6_only_within_24_hours(store: Store, path: Path, second: str, kept: in
     assert sum(books.duplicates for books in loads) == 2 - kept
 
 
+@pytest.mark.parametrize("steps", [[3], [1, 3], [2, 3], [1, 2, 3]])
+def test_I6_only_events_that_are_kept_make_duplicates(store: Store, path: Path, steps: list[int]) -> None:
+    """At 0 h, 20 h and 40 h: the second is a duplicate of the first, the third of none that is kept."""
+    lines = [own(OWN, at) for at in ("2026-11-20T00:00:00Z", "2026-11-20T20:00:00Z", "2026-11-21T16:00:00Z")]
+    for count in steps:
+        path.write_bytes(b"".join(lines[:count]))
+        load(store, path)
+    assert len(rows(store)) == 2
+
+
+def test_I10_a_chunk_of_many_days_becomes_a_file_a_day(store: Store, path: Path) -> None:
+    path.write_bytes(b"".join(log("x", f"2026-{month:02d}-03T07:00:00Z") for month in range(1, 11)))
+    assert_books_balance(store, load(store, path))
+    assert len(store.manifest.files()) == 10
+
+
 def test_I6_a_file_of_nothing_but_duplicates_leaves_no_parquet_file(store: Store, path: Path) -> None:
     path.write_bytes(own(OWN))
     first = load(store, path)

@@ -47,6 +47,12 @@ def load_file(store: Store, path: Path, clock: Clock, options: Options) -> Books
         os.close(fd)
 
 
+def check_readable(path: Path) -> None:
+    """Raises TocsinError unless ``path`` is ``-`` or :func:`load_file` could read it."""
+    if str(path) != "-":
+        os.close(_open(path))
+
+
 def _load(
     store: Store, fd: int, path: Path, length: int, known: Content | None, now: int, options: Options
 ) -> Books:

@@ -80,12 +80,13 @@ class Store:
             os.pwrite(fd, str(os.getpid()).encode(), 0)
             self._remove_orphans()
             yield
-            self._remove_orphans()
         finally:
             os.close(fd)
 
     def _remove_orphans(self) -> None:
-        """Deletes files that no published manifest row names: of a crashed load, or withdrawn by this one."""
+        """Deletes files that no published manifest row names: of a crashed load, or withdrawn by an earlier
+        one. Not at the end of a load: a reader may just have been told of the withdrawn file.
+        """
         published = {file.name for file in self.manifest.files()}
         for path in self.events.glob("day=*/*.parquet"):
             if str(path.relative_to(self.events)) not in published:
