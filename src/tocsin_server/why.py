@@ -76,9 +76,9 @@ def _nearest(
     return best
 
 
-def _nearness(nearest: Nearest) -> tuple[int, bool, float, bool]:
+def _nearness(nearest: Nearest) -> tuple[int, bool, bool, float, bool]:
     value = float("-inf") if nearest.value is None else nearest.value
-    return nearest.held_us, not nearest.too_few, value, nearest.unknown
+    return nearest.held_us, nearest.at_us is not None, not nearest.too_few, value, nearest.unknown
 
 
 def _of(silent: Nearest, rule: Rule, readings: Readings, grid: Grid) -> Nearest:
