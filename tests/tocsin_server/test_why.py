@@ -20,10 +20,10 @@ START_US = 1_795_420_800_000_000
 
 
 def request(at_us: int, status: int = 200, duration_ms: float = 5.0) -> str:
-    return (
-        "INSERT INTO events (name, service, environment, ts, http_status, duration_ms) VALUES"
-        f" ('api.request', 'core', 'production', make_timestamptz({START_US + at_us}), {status}, {duration_ms})"
+    values = (
+        f"make_timestamptz({START_US + at_us}), {status}, {duration_ms}, 'api.request', 'core', 'production'"
     )
+    return f"INSERT INTO events (ts, http_status, duration_ms, name, service, environment) VALUES ({values})"
 
 
 def why(statements: Iterable[str], rules: list[Rule]) -> dict[str, Nearest]:
