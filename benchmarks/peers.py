@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,7 @@ class Peer:
 
     def chdb(self) -> int:
         """Into a MergeTree table on disk, synced at the end of the insert."""
-        from chdb.session import Session
-
-        session: Any = Session(str(self.folder))  # type: ignore[no-untyped-call]  # it has no types
+        session: Any = import_module("chdb.session").Session(str(self.folder))
         top = {name: _nullable(name, kind) for name, kind in _TOP.items()}
         tags = {f"tags_{name}": _nullable(name, kind) for name, kind in _TAGS.items()}
         columns = ", ".join(f"`{name}` {kind}" for name, kind in (top | tags).items())
