@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from tocsin_server.privacy.fields import BODY, DROP, PERSON, PSEUDONYM, REDACTED, key_kind
 from tocsin_server.privacy.paths import template_path, template_segment
@@ -14,8 +15,8 @@ _SCRUBBED_CHARS = 4096  # what is cut to 200 characters is scrubbed only so far
 _DOUBLE_QUOTED = re.compile(r'"(?<![0-9]")((?:[^"\\]++|\\.)*+)(?:"|\\?\Z)', re.S)
 _SINGLE_QUOTED = re.compile(r"'(?<!\w')(?:[^'\n]|(?<=\w)'(?=\w))*+'(?!\w)")
 _CURLY_QUOTED = re.compile(r"“[^”\n]*+”?|«[^»\n]*+»?")
-_WORD_KEY = re.compile(r"""([A-Za-z_](?<!\w.)\w*+(?:-\w++){0,4})["']?\s?(=>|=|:(?!:))\s?""")
-_AFTER_KEY = re.compile(r"""([A-Za-z_](?<!\w.)\w*+(?:-\w++){0,4})["']?\s?(=>|=|:(?!:))\s?""")
+_WORD_KEY = re.compile(r"[A-Za-z_][\w-]{0,39}")
+_AFTER_KEY = re.compile(r"""\s?(?:=>|:)\s?(?:["{\[0-9:-]|(?:true|false|null|nil)\b)""")
 _REQUEST_LINE = re.compile(r"([A-Z]{3,10} )?(/[^\s]*)( HTTP/\d(?:\.\d)?)?")
 _KEY = re.compile(r"""([A-Za-z_](?<!\w.)\w*+(?:-\w++){0,4})["']?\s?(=>|=|:(?!:))\s?""")
 _SHORT_VALUE = re.compile(r"[^\s,;&)}\]|]+")
@@ -30,11 +31,11 @@ _SOURCE_FILE = re.compile(r"[A-Za-z_][\w-]{0,39}\.(?:py|rb|erb|rake|js|mjs|ts|js
 def scrub_text(text: str) -> str:
     """Free text without what identifies a person, and without secrets.
 
-    In this order: a quoted literal becomes ``"?"`` unless it is a key (a word before ``=>`` or ``:``) or a
-    request line or path (then templated); the value after a key of the privacy table becomes ``<dropped>``
-    or ``<id>``; URLs lose credentials and query, paths are templated; e-mail addresses, bearer tokens,
-    provider keys, IP addresses, phone numbers and runs of six or more digits are replaced. UUIDs,
-    hexadecimal ids and decimal fractions stay.
+    In this order: a quoted literal becomes ``"?"`` unless it is a key (a word before ``=>`` or ``:`` and a
+    value as JSON or Ruby write it) or a request line or path (then templated); the value after a key of the
+    privacy table becomes ``<dropped>`` or ``<id>``; URLs lose credentials and query, paths are templated;
+    e-mail addresses, bearer tokens, provider keys, IP addresses, phone numbers and runs of six or more digits
+    are replaced. UUIDs, hexadecimal ids and decimal fractions stay.
     """
     text = _scrub_quoted(text)
     if "=" in text or ":" in text:
@@ -112,6 +113,7 @@ def _text_path(match: re.Match[str]) -> str:
     return _source_template(path) + match[0][len(path) :]
 
 
+@lru_cache(maxsize=16_384)
 def _source_template(path: str) -> str:
     """As ``template_path``, but the name of a source file stays: a stack trace without it says nothing."""
     path = path.partition("?")[0].partition("#")[0]
