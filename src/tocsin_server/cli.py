@@ -37,7 +37,7 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
-        help="Data folder. [default: $TOCSIN_DATA, else tocsin.yaml's, else ./tocsin-data]",
+        help="Data folder. (default: $TOCSIN_DATA, else tocsin.yaml's, else ./tocsin-data)",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -46,7 +46,7 @@ Rules = Annotated[
     typer.Option(
         "--rules",
         metavar="DIR",
-        help="Alert rules. [default: ./ops/alerts if it exists, else the shipped ones]",
+        help="Alert rules. (default: ./ops/alerts if it exists, else the shipped ones)",
     ),
 ]
 Lines = Annotated[list[Path], typer.Argument(metavar="PATH…|-", help="Log files, or - for standard input.")]
@@ -198,7 +198,7 @@ def check(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATH…]", help="Rule files, folders, tocsin.yaml. [default: ./tocsin.yaml, ./ops]"
+            metavar="[PATH…]", help="Rule files, folders, tocsin.yaml. (default: ./tocsin.yaml, ./ops)"
         ),
     ] = None,
     as_json: Json = False,

@@ -102,14 +102,14 @@ class Options:
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where lines come from: position ``p`` of what is read is position ``base + p`` of the source; times in
-    µs. ``is_file``: lines before the first time in it take that time, not the time of receipt.
+    µs. ``is_history``: lines before the first time take that time, not the time of receipt.
     """
 
     source: str
     base: int
     newest_ts: int | None
     received_at: int
-    is_file: bool = False
+    is_history: bool = False
 
 
 @dataclass(slots=True)
@@ -189,7 +189,7 @@ class Loader:
             base = self._origin.base + chunk.position
             ordinary = vectorised.parse(connection, lines, self._context, base)
             referred = self._refer(lines, ordinary, base)
-            following.set_result(_set_times(ordinary, referred, newest.result(), self._origin.is_file))
+            following.set_result(_set_times(ordinary, referred, newest.result(), self._origin.is_history))
         except BaseException as error:
             if not following.done():
                 following.set_exception(error)
@@ -305,7 +305,7 @@ def _days(ordinary: vectorised.Ordinary, referred: _Referred) -> list[int]:
 
 
 def _set_times(
-    ordinary: vectorised.Ordinary, referred: _Referred, newest: int | None, is_file: bool
+    ordinary: vectorised.Ordinary, referred: _Referred, newest: int | None, is_history: bool
 ) -> int | None:
     """Gives lines without a time the newest one before them in their source; answers the newest of all."""
     never = np.iinfo(np.int64).min
@@ -314,7 +314,7 @@ def _set_times(
         times[line] = never if event.ts is None else event.ts
     running = np.maximum(np.maximum.accumulate(times), never if newest is None else newest)
     known = times[times != never]
-    first = int(known[0]) if is_file and len(known) else None
+    first = int(known[0]) if is_history and len(known) else None
     for line, event in zip(referred.lines, referred.events, strict=True):
         finish(event, first if running[line] == never else int(running[line]))
     return None if running[-1] == never else int(running[-1])

@@ -65,7 +65,7 @@ def _load(
     continues = known is not None and known.base + known.length == next_position
     base = known.base if known and continues else next_position - start
     content = manifest.begin_content(source, base, now)
-    loader = Loader(store, options, Origin(source, base, newest_ts, now, is_file=True), content)
+    loader = Loader(store, options, Origin(source, base, newest_ts, now, is_history=True), content)
     tail = 0
 
     def chunks() -> Iterator[Chunk]:

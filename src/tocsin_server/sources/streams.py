@@ -97,7 +97,7 @@ def _load(store: Store, batches: list[Batch], options: Options) -> Books:
     if first.supersedes is not None:
         store.manifest.remove_tail(first.supersedes)
     content = store.manifest.begin_content(first.source, base, last.received_at)
-    origin = Origin(first.source, base, newest_ts, last.received_at)
+    origin = Origin(first.source, base, newest_ts, last.received_at, is_history=options.replay)
     loader = Loader(store, replace(options, service=first.service), origin, content)
     loader.run(_chunks(batches, base))
     head, sha256 = bytes.fromhex(last.stream_head), bytes.fromhex(last.stream_sha256)
