@@ -18,6 +18,11 @@ from tocsin_server.sources.identity import Fingerprint, longest_known
 from tocsin_server.store import Store
 from tocsin_server.store.manifest import Content
 
+#: What is hashed at once: small enough that the allocator gives the same memory again.
+_BLOCK_BYTES = 1 << 20
+#: How far before the end of a chunk a newline is looked for.
+_WINDOW_BYTES = 1 << 16
+
 _COMPRESSED = {
     b"\x1f\x8b": ("gzip", "zcat"),
     b"\x28\xb5\x2f\xfd": ("zstd", "zstdcat"),
@@ -70,7 +75,7 @@ def _load(
 
     def chunks() -> Iterator[Chunk]:
         nonlocal tail
-        for chunk in cut(_blocks(fd, path, start, length), start):
+        for chunk in cut(_lines(fd, path, start, length), start):
             tail = chunk.length if chunk.is_tail else 0
             yield chunk
 
@@ -118,9 +123,20 @@ def _refusal(fd: int, path: Path) -> str | None:
     return None
 
 
-def _blocks(fd: int, path: Path, start: int, length: int) -> Iterator[bytes]:
+def _lines(fd: int, path: Path, start: int, length: int) -> Iterator[bytes]:
+    """The file in large blocks that end with a newline where one is near, so that nobody needs to copy them."""
     while start < length:
-        block = os.pread(fd, min(CHUNK_BYTES, length - start), start)
+        end = min(start + CHUNK_BYTES, length)
+        if end < length:
+            window = os.pread(fd, min(_WINDOW_BYTES, end - start), max(start, end - _WINDOW_BYTES))
+            end -= len(window) - (window.rfind(b"\n") + 1 or len(window))
+        yield from _blocks(fd, path, start, end, CHUNK_BYTES)
+        start = end
+
+
+def _blocks(fd: int, path: Path, start: int, length: int, size: int = _BLOCK_BYTES) -> Iterator[bytes]:
+    while start < length:
+        block = os.pread(fd, min(size, length - start), start)
         if not block:
             raise TocsinError(
                 f"{path} became shorter while it was read: nothing of it was loaded; load it again"
