@@ -124,7 +124,7 @@ def _refusal(fd: int, path: Path) -> str | None:
 
 
 def _lines(fd: int, path: Path, start: int, length: int) -> Iterator[bytes]:
-    """The file in large blocks that end with a newline where one is near, so that nobody needs to copy them."""
+    """The file in large blocks that end with a newline where one is near: nobody needs to copy them."""
     while start < length:
         end = min(start + CHUNK_BYTES, length)
         if end < length:
