@@ -132,6 +132,7 @@ def duckdb_connection(threads: int | None = None) -> duckdb.DuckDBPyConnection:
         config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     )
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET temp_directory = ''")  # lines that are not redacted yet must not spill to disk
     if threads:
         connection.execute(f"SET threads = {threads:d}")
     return connection
