@@ -21,19 +21,9 @@ import tocsin
 from benchmarks.measure import Timing, alternate, process
 from benchmarks.report import Role, Row, Section
 from benchmarks.workspace import Workspace
+from tocsin.events import EVENTS
 
-_FIELDS = {
-    "request_id": "6f1c0b52d94e4a7e",
-    "method": "GET",
-    "path": "/api/v1/courses/7",
-    "route": "/api/v1/courses/:id",
-    "status": 200,
-    "duration_ms": 42.6,
-    "user_id": "u_3fa94c0d1b7e8a25",
-    "tenant_id": 7,
-    "controller": "CoursesController",
-    "action": "show",
-}
+_FIELDS = dict(EVENTS["api.request"].example)
 
 _EMITTERS: dict[str, tuple[str, Role]] = {
     "tocsin": ("tocsin.emit of an api.request", "tocsin"),

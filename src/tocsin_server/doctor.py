@@ -10,16 +10,17 @@ import duckdb
 
 from tocsin_server.load import Books
 from tocsin_server.privacy import scrub_error
-from tocsin_server.query import field_sql
+from tocsin_server.query import Filters, all_of, field_sql
 from tocsin_server.rules import Rule
 from tocsin_server.rules.readings import Condition
+from tocsin_server.rules.shares import listed
 from tocsin_server.store.manifest import DeadLetter
 
 #: Parts of a condition that name fields: filters by their keys, others by their value.
 _FILTERS = ("where", "bad", "good")
 _FIELDS = ("of", "to", "per")
 #: A rule that counts distinct values counts an event without one by itself.
-_OPTIONAL = {"run_id", "error_source"}
+_OPTIONAL = {"run_id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +83,43 @@ def _beginning(line: bytes) -> str:
 def _readiness(connection: duckdb.DuckDBPyConnection, condition: Condition) -> Readiness:
     missing: list[str] = []
     for event, fields in needs(condition).items():
-        counts = ", ".join(["count(*)", *(f"count({field_sql(name)})" for name in fields)])
-        found = connection.execute(f"SELECT {counts} FROM events WHERE name = ?", [event]).fetchall()[0]
-        if not found[0]:
+        if not _counts(connection, event, {}, "name")[0]:
             missing.append(f"no {event} event; docs/events.md shows its line")
-        else:
-            missing += [
-                f"no {event} event has the field {name}"
-                for name, count in zip(fields, found[1:], strict=True)
-                if not count
-            ]
+            continue
+        for name, beside in fields.items():
+            events, having = _counts(connection, event, beside, name)
+            if events and not having:
+                which = f" with {listed(beside)}" if beside else ""
+                missing.append(f"no {event} event{which} has the field {name}")
     return Readiness(not missing, missing)
 
 
-def needs(condition: Condition) -> dict[str, list[str]]:
-    """Event name -> fields that the condition reads; empty when it cannot be told (``sql``)."""
+def _counts(
+    connection: duckdb.DuckDBPyConnection, event: str, filters: Filters, field_name: str
+) -> tuple[int, int]:
+    """Events of this name that meet the filters, and those of them that have the field."""
+    where = all_of(filters)
+    row = connection.execute(
+        f"SELECT count(*), count({field_sql(field_name)}) FROM events WHERE name = ? AND {where.text}",
+        [event, *where.params],
+    ).fetchall()[0]
+    return row[0], row[1]
+
+
+def needs(condition: Condition) -> dict[str, dict[str, Filters]]:
+    """Event name -> the fields that the condition reads, each with the filters that stand beside it; empty
+    when it cannot be told (``sql``).
+
+    Only events that meet those filters must have the field: an ``error_source`` is nothing that a success
+    has.
+    """
     single = getattr(condition, "event", None)
     events = [single] if single else list(getattr(condition, "events", ()))
-    fields = [name for part in _FILTERS for name in getattr(condition, part, {})]
-    fields += [value for part in _FIELDS if (value := getattr(condition, part, None))]
-    return {event: sorted(set(fields) - _OPTIONAL) for event in events}
+    fields: dict[str, Filters] = {
+        name: {other: matcher for other, matcher in filters.items() if other != name}
+        for part in _FILTERS
+        for filters in [getattr(condition, part, {})]
+        for name in filters
+    }
+    fields |= {value: {} for part in _FIELDS if (value := getattr(condition, part, None))}
+    return {event: {name: fields[name] for name in sorted(fields.keys() - _OPTIONAL)} for event in events}

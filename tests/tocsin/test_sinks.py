@@ -124,7 +124,6 @@ for t in threads: t.join()
     assert seen == {thread: list(range(2000)) for thread in range(8)}
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_forked_while_a_line_is_written_can_emit() -> None:
     code = """
 import os, signal, sys, tocsin

@@ -205,9 +205,8 @@ class _Run:
         select = stage(shape, ends_with_newline, newest)
         try:
             self._db.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {select.replace(INPUT, relation)}")
-        except (
-            duckdb.InvalidInputException
-        ):  # a malformed document; costs a second parse, so it is not the rule
+        except duckdb.InvalidInputException:
+            # A malformed document: only the valid ones, at the cost of a second parse.
             valid = f"SELECT * FROM ({relation}) WHERE json_valid(document)"
             self._db.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {select.replace(INPUT, valid)}")
         values, conditions = self._unclean_labels(table, shape)
