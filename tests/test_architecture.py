@@ -22,7 +22,7 @@ __init__ _console
 
 SERVER = """
 __init__ clock errors durations yamlfile columns config resources sql query privacy spool chunks dialects
-store vectorised duplicates load sources history rules evaluate backtest why export doctor check summary
+store state vectorised duplicates load compact sources collector history rules evaluate backtest why export doctor check summary
 demo cli
 """
 

@@ -178,10 +178,14 @@ HeaderValue = Annotated[
 
 
 class Listen(_Part):
-    """The address of the web server."""
+    """The address of the web server; without ``token`` it may only be a loopback address. ``url`` is how
+    people reach it, for links in notifications.
+    """
 
     host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8642
+    token: Secret | None = None
+    url: Url | None = None
 
 
 class FileSource(_Part):
@@ -230,10 +234,26 @@ class Email(_Part):
     smtp: Secret
 
 
-class Channel(_Part):
-    """One way to reach people."""
+class Webhook(_Part):
+    """JSON posted to an address, signed with ``secret`` (Standard Webhooks)."""
 
-    email: Email
+    url: Annotated[
+        Annotated[Secret, Tag("secret")] | Annotated[Url, Tag("text")], Discriminator(_header_kind)
+    ]
+    secret: Secret | None = None
+
+
+class Channel(_Part):
+    """One way to reach people: mail or a webhook."""
+
+    email: Email | None = None
+    webhook: Webhook | None = None
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Channel:
+        if (self.email is None) == (self.webhook is None):
+            raise _wrong("needs either `email` or `webhook`", "write one of them")
+        return self
 
 
 class Route(_Part):
@@ -257,10 +277,24 @@ class Retention(_Part):
     max_bytes: Size | None = None
 
 
+class StateDatabase(_Part):
+    """Where the operational state is, when not in the data folder: a PostgreSQL URL."""
+
+    postgresql: Secret
+
+
 class Settings(_Part):
-    """The whole of ``tocsin.yaml``; every part has a default."""
+    """The whole of ``tocsin.yaml``; every part has a default.
+
+    ``rules`` and ``runbooks`` are folders (default: ``ops/alerts`` and ``docs/runbooks`` beside the file if
+    they exist, else the shipped ones). ``private_hosts`` are names that may resolve to private addresses.
+    """
 
     data: FilePath = DEFAULT_DATA
+    state: StateDatabase | None = None
+    rules: FilePath | None = None
+    runbooks: FilePath | None = None
+    private_hosts: list[Name] = []
     listen: Listen = Listen()
     sources: list[FileSource] = []
     expect: list[Name] = []

@@ -6,12 +6,16 @@ away.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import duckdb
 import nanoarrow as na
+import numpy as np
+import numpy.typing as npt
 
 from tocsin_server.store import Store, duckdb_connection, parquet
 from tocsin_server.store.manifest import SealedFile
@@ -94,3 +98,71 @@ def _without(
     min_ts, max_ts, own_ids = connection.execute(query).fetchall()[0]
     name = str(path.relative_to(store.events))
     return [SealedFile(name, left, path.stat().st_size, min_ts, max_ts, own_ids, file.is_tail)]
+
+
+class RecentIds:
+    """Which ids of lines' own came in the last 24 h, so that a sender can be told at once how many of its
+    lines came before. What is stored is decided by :func:`drop_duplicates`; here an id is 8 bytes of its
+    hash, and a collision (one in 10¹³ for a million ids) would only make the answer wrong by one.
+    """
+
+    #: So many new ids are kept aside before they are sorted in.
+    _ASIDE = 50_000
+
+    def __init__(self) -> None:
+        self._known: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._times: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._aside: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def load(self, connection: duckdb.DuckDBPyConnection, store: Store, now_us: int) -> None:
+        """Reads the ids that are stored."""
+        files = [file for file in store.files(now_us - _DAY_US) if file.own_ids]
+        if files:
+            ids = connection.execute(
+                "SELECT own_id, epoch_us(ts) FROM "
+                f"{parquet.scan(store.paths(files))} WHERE own_id IS NOT NULL"
+            ).fetchall()
+            self._aside.update((_hash(own_id), at_us) for own_id, at_us in ids)
+            self._sort(now_us)
+
+    def repeated(self, events: Sequence[tuple[str, int]]) -> int:
+        """How many of (own id, event time in µs) came before, in this sequence or earlier."""
+        with self._lock:
+            seen: dict[int, int] = {}
+            count = 0
+            for own_id, at_us in events:
+                key = _hash(own_id)
+                before = seen.get(key, self._time(key))
+                if before is not None and abs(before - at_us) <= _DAY_US:
+                    count += 1
+                else:
+                    seen[key] = at_us
+            return count
+
+    def remember(self, events: Sequence[tuple[str, int]], now_us: int) -> None:
+        """These are durable now."""
+        with self._lock:
+            for own_id, at_us in events:
+                self._aside.setdefault(_hash(own_id), at_us)
+            if len(self._aside) > self._ASIDE:
+                self._sort(now_us)
+
+    def _time(self, key: int) -> int | None:
+        if key in self._aside:
+            return self._aside[key]
+        at = int(np.searchsorted(self._known, np.uint64(key)))
+        return int(self._times[at]) if at < len(self._known) and int(self._known[at]) == key else None
+
+    def _sort(self, now_us: int) -> None:
+        known = np.concatenate((self._known, np.fromiter(self._aside.keys(), np.uint64, len(self._aside))))
+        times = np.concatenate((self._times, np.fromiter(self._aside.values(), np.int64, len(self._aside))))
+        known, first = np.unique(known[::-1], return_index=True)
+        times = times[::-1][first]
+        fresh = times > now_us - _DAY_US
+        self._known, self._times = known[fresh], times[fresh]
+        self._aside.clear()
+
+
+def _hash(own_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(own_id.encode(), digest_size=8).digest())

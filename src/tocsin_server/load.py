@@ -1,20 +1,25 @@
-"""Chunks of lines become sealed Parquet files, on every core, in one manifest transaction.
+"""Chunks of lines become sealed Parquet files, on every core, published by one manifest transaction.
 
 Each chunk goes through three steps on its own thread and its own DuckDB: the vectorised path takes the
 ordinary lines, the reference takes the rest, and both are written to one Parquet file a day. Only one thing
-passes from chunk to chunk: the newest event time so far, which lines without a time take.
+passes from chunk to chunk: the newest event time so far, which lines without a time take. The files are
+nobody's until they are published, and that is quick: a long load holds up no other.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import secrets
+import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
 
 import duckdb
 import numpy as np
@@ -33,6 +38,9 @@ from tocsin_server.store.rows import ROWS_SELECT, arrow_rows
 
 _DAY_US = 86_400_000_000
 _SKEW_LIMIT_US = 60_000_000
+
+#: A shorter chunk goes to the reference: planning the vectorised queries would take longer.
+_FEW_LINES = 2000
 
 
 @dataclass(slots=True)
@@ -93,10 +101,49 @@ class Options:
     """
 
     service: str | None = None
+    environment: str | None = None
     source: str | None = None
     replay: bool = False
     threads: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     progress: Callable[[int], None] = lambda _bytes: None
+
+
+class Workers:
+    """Threads that parse chunks, each with a DuckDB of its own; whoever loads often keeps them."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads, "load")
+        self._local = threading.local()
+        self._connections: list[duckdb.DuckDBPyConnection] = []
+
+    def __enter__(self) -> Workers:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def submit(self, work: Callable[..., _Sealed], *arguments: object) -> Future[_Sealed]:
+        """Does this on a thread."""
+        return self._pool.submit(work, *arguments)
+
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The DuckDB of the thread that asks."""
+        if not hasattr(self._local, "connection"):
+            self._local.connection = duckdb_connection(threads=1)
+            self._connections.append(self._local.connection)
+        connection: duckdb.DuckDBPyConnection = self._local.connection
+        return connection
+
+    def close(self) -> None:
+        """Waits for the threads and closes what they opened."""
+        self._pool.shutdown()
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +161,7 @@ class Origin:
 
 @dataclass(slots=True)
 class _Sealed:
-    """One chunk, written and durable, but not published."""
+    """One chunk, written and durable, but nobody's yet."""
 
     files: list[SealedFile]
     letters: list[DeadLetter]
@@ -133,41 +180,57 @@ class _Referred:
 
 
 class Loader:
-    """Loads chunks of one source into a store; use inside ``store.writing()`` and a manifest transaction."""
+    """Loads chunks of one source into a store; use inside ``store.writing()``.
 
-    def __init__(self, store: Store, options: Options, origin: Origin, content: int) -> None:
+    :meth:`run` parses and writes, :meth:`publish` makes it part of the events table.
+    """
+
+    def __init__(self, store: Store, options: Options, origin: Origin, workers: Workers) -> None:
         self.books = Books()
         self.newest_ts = origin.newest_ts
         self._store = store
         self._options = options
         self._origin = origin
-        self._content = content
+        self._workers = workers
         self._context = _context(store, options, origin.received_at)
-        self._local = threading.local()
         self._files: list[SealedFile] = []
+        self._letters = _Letters(store.spool)
 
     def run(self, chunks: Iterable[Chunk]) -> None:
-        """Seals every chunk, then publishes them, less the events that are stored already."""
+        """Writes every chunk's events to files that nobody sees yet."""
         waiting: deque[Future[_Sealed]] = deque()
         newest: Future[int | None] = Future()
         newest.set_result(self._origin.newest_ts)
-        with ThreadPoolExecutor(self._options.threads, "load") as pool:
+        try:
             for chunk in chunks:
                 following: Future[int | None] = Future()
-                waiting.append(pool.submit(self._seal, chunk, newest, following))
+                waiting.append(self._workers.submit(self._seal, chunk, newest, following))
                 newest = following
-                if len(waiting) > self._options.threads:
+                if len(waiting) > self._workers.threads:
                     self._account(waiting.popleft().result())
             while waiting:
                 self._account(waiting.popleft().result())
+        finally:
+            for future in waiting:  # a chunk failed: those after it fail too, and nobody else shall see them
+                future.cancel()
         self.newest_ts = newest.result()
-        self._publish()
 
     def _account(self, sealed: _Sealed) -> None:
         self._files += sealed.files
         self.books.add(sealed.books)
-        self._store.manifest.add_dead_letters(self._content, sealed.letters)
+        self._letters.add(sealed.letters)
         self._options.progress(sealed.books.bytes)
+
+    def publish(self, content: int) -> None:
+        """Makes what was written part of the events table, less the events that are stored already; inside a
+        manifest transaction.
+        """
+        self._publish()
+        for file in self._files:
+            self._store.manifest.add_file(content, file)
+        for letters in self._letters:
+            self._store.manifest.add_dead_letters(content, letters)
+        self._letters.close()
 
     def _publish(self) -> None:
         if any(file.own_ids for file in self._files):
@@ -176,18 +239,19 @@ class Loader:
             self.books.duplicates += sum(names.values())
         for folder in {(self._store.events / file.name).parent for file in self._files}:
             sync_directory(folder)
-        for file in self._files:
-            self._store.manifest.add_file(self._content, file)
 
     # One chunk, on a thread of the pool
 
     def _seal(self, chunk: Chunk, newest: Future[int | None], following: Future[int | None]) -> _Sealed:
         try:
-            connection = self._connection()
+            connection = self._workers.connection()
             data = chunk.data if chunk.data.endswith(b"\n") else chunk.data + b"\n"
             lines = vectorised.Lines.split(data)
             base = self._origin.base + chunk.position
-            ordinary = vectorised.parse(connection, lines, self._context, base)
+            few = len(lines) < _FEW_LINES
+            ordinary = (
+                vectorised.nothing(lines) if few else vectorised.parse(connection, lines, self._context, base)
+            )
             referred = self._refer(lines, ordinary, base)
             following.set_result(_set_times(ordinary, referred, newest.result(), self._origin.is_history))
         except BaseException as error:
@@ -195,12 +259,6 @@ class Loader:
                 following.set_exception(error)
             raise
         return self._write(connection, chunk, lines.starts + base, ordinary, referred)
-
-    def _connection(self) -> duckdb.DuckDBPyConnection:
-        if not hasattr(self._local, "connection"):
-            self._local.connection = duckdb_connection(threads=1)
-        connection: duckdb.DuckDBPyConnection = self._local.connection
-        return connection
 
     def _refer(self, lines: vectorised.Lines, ordinary: vectorised.Ordinary, base: int) -> _Referred:
         referred = _Referred(dialects=Counter(ordinary.dialects))
@@ -256,7 +314,7 @@ class Loader:
     ) -> SealedFile:
         start = day * _DAY_US
         folder = self._store.day_folder(day_of(start))
-        path = folder / f"{self._content:08d}-{secrets.token_hex(6)}.parquet"
+        path = folder / f"{secrets.token_hex(8)}.parquet"
         source = self._origin.source.replace("'", "''")
         same_day = f" WHERE ts >= make_timestamptz({start}) AND ts < make_timestamptz({start + _DAY_US})"
         parquet.write(
@@ -278,22 +336,44 @@ class Loader:
             max_ts=max(row[3] for row in counted),
             own_ids=sum(row[4] for row in counted),
             is_tail=chunk.is_tail,
+            received_at=self._context.received_at,
         )
 
 
+class _Letters:
+    """Dead letters that are not published yet: on disk, for there may be as many as lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: IO[bytes] | None = None
+
+    def add(self, letters: list[DeadLetter]) -> None:
+        if letters:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by close()
+            pickle.dump(letters, self._file)
+
+    def __iter__(self) -> Iterator[list[DeadLetter]]:
+        if self._file is None:
+            return
+        end = self._file.tell()
+        self._file.seek(0)
+        while self._file.tell() < end:
+            yield pickle.load(self._file)  # noqa: S301 - written above, by this process, to an unnamed file
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
 def _context(store: Store, options: Options, received_at: int) -> Context:
-    lock = threading.Lock()
-
-    def key(tenant: str | None) -> bytes:
-        with lock:
-            return store.manifest.pseudonym_key(tenant)
-
-    pseudonyms = Pseudonyms(key)
+    pseudonyms = Pseudonyms(store.manifest.pseudonym_key)
     return Context(
         received_at=received_at,
         pseudonym=pseudonyms,
         network=pseudonyms.network,
         service=options.service,
+        environment=options.environment,
         skew_limit_us=None if options.replay else _SKEW_LIMIT_US,
     )
 

@@ -35,6 +35,9 @@ class Batch:
     of the stream from its beginning to the end of this batch. ``is_tail`` says that this is a last line that
     had no newline; ``supersedes`` is the content (see the manifest) whose last line without newline is read
     again at the beginning of this batch.
+
+    ``checkpoint`` (an identity and a body) says where a followed file goes on after this batch; ``key`` and
+    ``answer`` are the Idempotency-Key of a batch and what was answered to it.
     """
 
     source: str
@@ -48,6 +51,10 @@ class Batch:
     stream_sha256: str = ""
     is_tail: bool = False
     supersedes: int | None = None
+    environment: str | None = None
+    checkpoint: tuple[str, dict[str, Any]] | None = None
+    key: str | None = None
+    answer: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -164,7 +171,8 @@ def _mark(path: Path) -> bytes:
 
 def _trailer(batch: Batch, mark: bytes) -> bytes:
     """The trailer line: a JSON pair of a CRC-32 and the JSON text that it protects."""
-    about = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "data"}
+    values = ((f.name, getattr(batch, f.name)) for f in fields(batch) if f.name != "data")
+    about = {name: value for name, value in values if value is not None}
     body = json.dumps(
         about | {"bytes": len(batch.data), "crc32": zlib.crc32(batch.data)}, separators=(",", ":")
     )

@@ -95,7 +95,6 @@ FAULTS = [
     (26, "`d`: needs either `postgresql` or `http`", "one of them"),
     (29, "`smtp`: a secret may not stand", "{env: NAME}"),
     (29, "`to`: is not one e-mail address", "oncall@"),
-    (30, "`email` is missing", ""),
     (30, "unknown key `slack`", ""),
     (32, "`severity`", ""),
     (32, "there is no channel `oncal`", "did you mean `oncall`?"),

@@ -97,7 +97,7 @@ def test_D16_a_newer_format_is_refused_and_left_alone(path: Path) -> None:
         db.execute(f"PRAGMA user_version = {FORMAT_VERSION + 1}")
     db.close()
     before = path.read_bytes()
-    with pytest.raises(TocsinError, match=r"has format 2, this Tocsin reads up to 1: install a newer"):
+    with pytest.raises(TocsinError, match=r"has format 3, this Tocsin reads up to 2: install a newer"):
         Manifest(path)
     assert path.read_bytes() == before
 
@@ -178,4 +178,20 @@ def test_each_tenant_has_a_key_of_its_own(path: Path) -> None:
     assert len(set(keys)) == 3
     assert keys[0] == keys[3]
     assert {len(key) for key in keys} == {32}
+    manifest.close()
+
+
+def test_D16_an_older_format_is_brought_up_to_date(path: Path) -> None:
+    Manifest(path).close()
+    with sqlite3.connect(path) as db:  # as format 1 was
+        for table in ("checkpoint", "batch_key"):
+            db.execute(f"DROP TABLE {table}")
+        db.execute("ALTER TABLE file DROP COLUMN received_at")
+        db.execute("INSERT INTO file VALUES ('day=2026-11-23/a.parquet', 1, 0, 3, 100, 10, 20, 1)")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    manifest = Manifest(path)
+    assert manifest.files() == [FILE]
+    assert manifest.checkpoints() == {}
+    assert manifest.batch_answer("k") is None
     manifest.close()

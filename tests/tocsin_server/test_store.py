@@ -61,7 +61,7 @@ def test_D16_a_folder_of_a_newer_format_is_refused(store: Store) -> None:
         db.execute("PRAGMA user_version = 99")
     db.close()
     for enter in (Store.open, Store.create):
-        with pytest.raises(TocsinError, match="has format 99, this Tocsin reads up to 1"):
+        with pytest.raises(TocsinError, match="has format 99, this Tocsin reads up to 2"):
             enter(store.folder)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tocsin_server.chunks import CHUNK_BYTES, Chunk, cut
 from tocsin_server.clock import Clock
 from tocsin_server.errors import TocsinError
-from tocsin_server.load import Books, Loader, Options, Origin
+from tocsin_server.load import Books, Loader, Options, Origin, Workers
 from tocsin_server.sources.identity import Fingerprint, longest_known
 from tocsin_server.store import Store
 from tocsin_server.store.manifest import Content
@@ -46,8 +46,7 @@ def load_file(store: Store, path: Path, clock: Clock, options: Options) -> Books
         known = longest_known(_blocks(fd, path, 0, length), contents) if contents else None
         if length == 0 or (known and known.length == length):
             return Books()
-        with store.manifest.transaction():
-            return _load(store, fd, path, length, known, clock(), options)
+        return _load(store, fd, path, length, known, clock(), options)
     finally:
         os.close(fd)
 
@@ -65,12 +64,8 @@ def _load(
     source = known.source if known else options.source or _name(path)
     next_position, newest_ts = manifest.source(source)
     start = known.length - known.tail if known else 0
-    if known and known.tail:
-        manifest.remove_tail(known.id)
     continues = known is not None and known.base + known.length == next_position
     base = known.base if known and continues else next_position - start
-    content = manifest.begin_content(source, base, now)
-    loader = Loader(store, options, Origin(source, base, newest_ts, now, is_history=True), content)
     tail = 0
 
     def chunks() -> Iterator[Chunk]:
@@ -79,14 +74,22 @@ def _load(
             tail = chunk.length if chunk.is_tail else 0
             yield chunk
 
-    with ThreadPoolExecutor(1, "sha256") as pool:
+    with Workers(options.threads) as workers, ThreadPoolExecutor(1, "sha256") as pool:
         identity = pool.submit(_fingerprint, fd, path, length)
+        loader = Loader(store, options, Origin(source, base, newest_ts, now, is_history=True), workers)
         loader.run(chunks())
         whole = identity.result()
-    manifest.finish_content(
-        Content(content, source, base, length, whole.head, whole.sha256, tail), loader.books.as_json()
-    )
-    manifest.set_source(source, base + length, loader.newest_ts)
+    with manifest.transaction():
+        if manifest.source(source)[0] != next_position:
+            raise TocsinError(f"{source} was loaded by somebody else meanwhile: load {path} again")
+        if known and known.tail:
+            manifest.remove_tail(known.id)
+        content = manifest.begin_content(source, base, now)
+        loader.publish(content)
+        manifest.finish_content(
+            Content(content, source, base, length, whole.head, whole.sha256, tail), loader.books.as_json()
+        )
+        manifest.set_source(source, base + length, loader.newest_ts)
     return loader.books
 
 

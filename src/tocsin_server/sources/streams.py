@@ -8,13 +8,14 @@ import secrets
 import select
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from tocsin_server.chunks import CHUNK_BYTES, KEPT_BYTES, Chunk
 from tocsin_server.clock import SECOND_US, Clock
-from tocsin_server.load import Books, Loader, Options, Origin
+from tocsin_server.load import Books, Loader, Options, Origin, Workers
 from tocsin_server.sources.identity import Fingerprint, longest_known
 from tocsin_server.spool import Batch, Recovery, Segment, read_segment, segments, sync_directory
 from tocsin_server.store import Store
@@ -52,14 +53,24 @@ def recover_spool(store: Store, options: Options) -> Recovery:
     return recovery
 
 
-def seal(store: Store, path: Path, options: Options) -> tuple[Books, Recovery]:
+def seal(
+    store: Store, path: Path, options: Options, workers: Workers | None = None
+) -> tuple[Books, Recovery]:
     """Makes one segment's lines events, in one manifest transaction that also says so of the segment, and
     deletes it. What is damaged is kept in the quarantine folder first.
+
+    Whoever seals often hands in the ``workers``.
     """
     books, recovery = Books(), Recovery()
+    places: dict[str, tuple[int, int | None]] = {}
+    with nullcontext(workers) if workers else Workers(options.threads) as crew:
+        runs = [_parsed(store, run, options, crew, places) for run in _runs(read_segment(path, recovery))]
     with store.manifest.transaction():
-        for batches in _runs(read_segment(path, recovery)):
-            books.add(_load(store, batches, options))
+        for batches, base, loader in runs:
+            _publish(store, batches, base, loader)
+            books.add(loader.books)
+        for source, (next_position, newest_ts) in places.items():
+            store.manifest.set_source(source, next_position, newest_ts)
         _keep(store.quarantine, path.name, recovery.quarantined)
         store.manifest.add_sealed_segment(path.name)
     _delete(store, path)
@@ -77,35 +88,61 @@ def _keep(folder: Path, segment: str, broken: list[bytes]) -> None:
         sync_directory(folder)
 
 
-def _runs(batches: Iterator[Batch]) -> Iterator[list[Batch]]:
-    """Batches of one stream that follow each other without a gap."""
-    run: list[Batch] = []
+def _runs(batches: Iterator[Batch]) -> list[list[Batch]]:
+    """Batches of one source that follow each other without a gap; other sources may stand between them."""
+    runs: list[list[Batch]] = []
+    open_runs: dict[tuple[str, str | None, str | None, bool], list[Batch]] = {}
     for batch in batches:
-        if run and (batch.source, batch.position) != (run[-1].source, run[-1].position + run[-1].length):
-            yield run
-            run = []
+        kind = (batch.source, batch.service, batch.environment, bool(batch.stream_sha256))
+        run = open_runs.get(kind)
+        if run is None or batch.position != run[-1].position + run[-1].length:
+            run = open_runs[kind] = []
+            runs.append(run)
         run.append(batch)
-    if run:
-        yield run
+    return runs
 
 
-def _load(store: Store, batches: list[Batch], options: Options) -> Books:
+def _parsed(
+    store: Store,
+    batches: list[Batch],
+    options: Options,
+    workers: Workers,
+    places: dict[str, tuple[int, int | None]],
+) -> tuple[list[Batch], int, Loader]:
+    """A run in files that nobody sees yet; moves ``places``: source -> (next position, newest time)."""
     first, last = batches[0], batches[-1]
     end = last.position + last.length
-    next_position, newest_ts = store.manifest.source(first.source)
-    base = end - last.stream_length
-    if first.supersedes is not None:
-        store.manifest.remove_tail(first.supersedes)
-    content = store.manifest.begin_content(first.source, base, last.received_at)
+    next_position, newest_ts = places.get(first.source) or store.manifest.source(first.source)
+    base = end - last.stream_length if last.stream_sha256 else 0
     origin = Origin(first.source, base, newest_ts, last.received_at, is_history=options.replay)
-    loader = Loader(store, replace(options, service=first.service), origin, content)
+    said = replace(options, service=first.service, environment=first.environment)
+    loader = Loader(store, said, origin, workers)
     loader.run(_chunks(batches, base))
-    head, sha256 = bytes.fromhex(last.stream_head), bytes.fromhex(last.stream_sha256)
-    tail = last.length if last.is_tail else 0
-    known = Content(content, first.source, base, last.stream_length, head, sha256, tail)
-    store.manifest.finish_content(known, loader.books.as_json())
-    store.manifest.set_source(first.source, max(next_position, end), loader.newest_ts)
-    return loader.books
+    places[first.source] = (max(next_position, end), loader.newest_ts)
+    return batches, base, loader
+
+
+def _publish(store: Store, batches: list[Batch], base: int, loader: Loader) -> None:
+    """Makes a run part of the events table, with all that its batches say besides; in a transaction."""
+    manifest, first, last = store.manifest, batches[0], batches[-1]
+    if first.supersedes is not None:
+        manifest.remove_tail(first.supersedes)
+    if last.stream_sha256:
+        content = manifest.begin_content(first.source, base, last.received_at)
+        loader.publish(content)
+        head, sha256 = bytes.fromhex(last.stream_head), bytes.fromhex(last.stream_sha256)
+        tail = last.length if last.is_tail else 0
+        known = Content(content, first.source, base, last.stream_length, head, sha256, tail)
+        manifest.finish_content(known, loader.books.as_json())
+    else:
+        content = manifest.live_content(first.source, last.received_at)
+        loader.publish(content)
+        manifest.add_books(content, loader.books.as_json())
+    for batch in batches:
+        if batch.checkpoint is not None:
+            manifest.set_checkpoint(*batch.checkpoint)
+        if batch.key is not None:
+            manifest.set_batch_answer(batch.key, batch.received_at, batch.answer or {})
 
 
 def _chunks(batches: list[Batch], base: int) -> Iterator[Chunk]:

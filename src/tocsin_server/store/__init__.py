@@ -111,11 +111,18 @@ class Store:
         """Where the given files (default: all published ones) lie."""
         return [self.events / file.name for file in (self.manifest.files() if files is None else files)]
 
-    def connect(self, threads: int | None = None) -> duckdb.DuckDBPyConnection:
-        """A new in-memory DuckDB connection whose ``events`` is this folder as of now, UTC."""
+    def connect(self, threads: int | None = None, since_us: int | None = None) -> duckdb.DuckDBPyConnection:
+        """A new in-memory DuckDB connection whose ``events`` is this folder as of now, UTC; with
+        ``since_us`` only the files with events after that time (µs).
+        """
         connection = duckdb_connection(threads)
-        parquet.create_view(connection, self.paths())
+        parquet.create_view(connection, self.paths(self.files(since_us)))
         return connection
+
+    def files(self, since_us: int | None = None) -> list[SealedFile]:
+        """The published files, all or those with events after a time (µs)."""
+        files = self.manifest.files()
+        return files if since_us is None else [file for file in files if file.max_ts > since_us]
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """The manifest: which Parquet files make the events table, what was loaded, and what was refused.
 
 One SQLite file in the data folder (WAL, ``synchronous=FULL``). A load is one transaction: the files it wrote,
-the identity of the bytes it read, its dead letters and the pseudonym keys it needed appear together or not at
-all.
+the identity of the bytes it read and its dead letters appear together or not at all. The threads of a process
+share one connection, and a transaction is one thread's at a time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any
 
 from tocsin_server.errors import TocsinError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 #: So many first bytes tell soon whether a stream may be one that is loaded already.
 HEAD_BYTES = 4096
@@ -53,7 +54,8 @@ CREATE TABLE file (                     -- one sealed Parquet file below events/
     bytes INTEGER NOT NULL,
     min_ts INTEGER NOT NULL,
     max_ts INTEGER NOT NULL,
-    own_ids INTEGER NOT NULL            -- rows whose line carries an event_id of its own
+    own_ids INTEGER NOT NULL,           -- rows whose line carries an event_id of its own
+    received_at INTEGER NOT NULL DEFAULT 0 -- when the newest of its lines was received, µs
 ) STRICT;
 CREATE TABLE dead_letter (
     id INTEGER PRIMARY KEY,
@@ -66,7 +68,27 @@ CREATE TABLE dead_letter (
 ) STRICT;
 CREATE TABLE sealed_segment (name TEXT PRIMARY KEY) STRICT;
 CREATE TABLE pseudonym_key (tenant TEXT PRIMARY KEY, key BLOB NOT NULL) STRICT;
+CREATE TABLE checkpoint (               -- where a followed file is read from next
+    identity TEXT PRIMARY KEY,
+    body TEXT NOT NULL                  -- JSON
+) STRICT;
+CREATE TABLE batch_key (                -- batches that came with an Idempotency-Key, and what was answered
+    key TEXT PRIMARY KEY,
+    at INTEGER NOT NULL,
+    answer TEXT NOT NULL
+) STRICT;
+CREATE INDEX batch_key_by_time ON batch_key (at);
 """
+
+#: What brings a file of an older format to the next one.
+_MIGRATIONS = {
+    1: """
+ALTER TABLE file ADD COLUMN received_at INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE checkpoint (identity TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE batch_key (key TEXT PRIMARY KEY, at INTEGER NOT NULL, answer TEXT NOT NULL) STRICT;
+CREATE INDEX batch_key_by_time ON batch_key (at);
+"""
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +115,7 @@ class SealedFile:
     max_ts: int
     own_ids: int
     is_tail: bool = False
+    received_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +138,7 @@ class Manifest:
         if new:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+        self._lock = threading.RLock()
         try:
             version = self._open()
         except sqlite3.DatabaseError as error:
@@ -127,8 +151,8 @@ class Manifest:
             raise TocsinError(
                 f"{path} has format {version}, this Tocsin reads up to {FORMAT_VERSION}: install a newer one"
             )
-        if version == 0:
-            self._create()
+        if version < FORMAT_VERSION:
+            self._migrate()
 
     def _open(self) -> int:
         """Sets the journal up; answers the format version of the file, 0 if it is empty."""
@@ -137,12 +161,14 @@ class Manifest:
         self._db.execute("PRAGMA synchronous=FULL")
         return version
 
-    def _create(self) -> None:
+    def _migrate(self) -> None:
+        """Creates the tables of an empty file, or adds what an older format lacks; one transaction."""
         with self.transaction():
-            if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in _SCHEMA.split(";\n"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version={FORMAT_VERSION}")
+            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])  # another process was faster
+            scripts = [_MIGRATIONS[n] for n in range(version, FORMAT_VERSION)] if version else [_SCHEMA]
+            for statement in (one for script in scripts for one in script.strip().split(";\n")):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version={FORMAT_VERSION}")
 
     def close(self) -> None:
         """Closes the file; safe to call twice."""
@@ -150,24 +176,38 @@ class Manifest:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing: what is written inside is durable when the block ends, or never happened."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:  # SQLite itself rolls back when the disk is full or fails
-                self._db.execute("ROLLBACK")
-            raise
+        """All or nothing: what is written inside is durable when the block ends, or never happened.
+
+        Inside another one of the same thread it is a part of that one; other threads wait.
+        """
+        with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # SQLite itself rolls back when the disk is full or fails
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _rows(self, sql: str, *parameters: object) -> list[Any]:
+        """The answer to a question, asked outside of any other thread's transaction."""
+        with self._lock:
+            return self._db.execute(sql, parameters).fetchall()
 
     # What is loaded
 
     def contents(self, up_to: int = 1 << 62, source: str | None = None) -> list[Content]:
         """Loaded contents of at most ``up_to`` bytes (of one source, if given), shortest first."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT id, source, base, length, head, sha256, tail FROM content"
             " WHERE length > 0 AND length <= ? AND (? IS NULL OR source = ?) ORDER BY length",
-            (up_to, source, source),
+            up_to,
+            source,
+            source,
         )
         return [Content(*row) for row in rows]
 
@@ -189,10 +229,8 @@ class Manifest:
 
     def source(self, name: str) -> tuple[int, int | None]:
         """(next position, newest event time in µs or None) of a source."""
-        row = self._db.execute(
-            "SELECT next_position, newest_ts FROM source WHERE name = ?", (name,)
-        ).fetchone()
-        return (int(row[0]), row[1]) if row else (0, None)
+        rows = self._rows("SELECT next_position, newest_ts FROM source WHERE name = ?", name)
+        return (int(rows[0][0]), rows[0][1]) if rows else (0, None)
 
     def set_source(self, name: str, next_position: int, newest_ts: int | None) -> None:
         """Moves a source forward."""
@@ -202,16 +240,17 @@ class Manifest:
 
     def files(self) -> list[SealedFile]:
         """Every file of the events table, oldest events first."""
-        rows = self._db.execute(
-            "SELECT name, rows, bytes, min_ts, max_ts, own_ids, is_tail FROM file ORDER BY min_ts, name"
+        rows = self._rows(
+            "SELECT name, rows, bytes, min_ts, max_ts, own_ids, is_tail, received_at FROM file"
+            " ORDER BY min_ts, name"
         )
         return [SealedFile(*row) for row in rows]
 
     def add_file(self, content: int, file: SealedFile) -> None:
         """Makes a durable Parquet file part of the events table."""
         self._db.execute(
-            "INSERT INTO file (name, content, is_tail, rows, bytes, min_ts, max_ts, own_ids)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO file (name, content, is_tail, rows, bytes, min_ts, max_ts, own_ids, received_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 file.name,
                 content,
@@ -221,8 +260,13 @@ class Manifest:
                 file.min_ts,
                 file.max_ts,
                 file.own_ids,
+                file.received_at,
             ),
         )
+
+    def remove_file(self, name: str) -> None:
+        """Takes a file out of the events table."""
+        self._db.execute("DELETE FROM file WHERE name = ?", (name,))
 
     def remove_tail(self, content: int) -> None:
         """Withdraws a content's last line that had no newline: an event, a dead letter or neither."""
@@ -245,9 +289,9 @@ class Manifest:
 
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """The newest refused lines."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT source, position, reason, received_at, line FROM dead_letter ORDER BY id DESC LIMIT ?",
-            (limit,),
+            limit,
         )
         return [DeadLetter(*row) for row in rows]
 
@@ -265,7 +309,7 @@ class Manifest:
 
     def sealed_segments(self) -> set[str]:
         """Segments that are sealed but may not be deleted yet."""
-        return {row[0] for row in self._db.execute("SELECT name FROM sealed_segment")}
+        return {row[0] for row in self._rows("SELECT name FROM sealed_segment")}
 
     def forget_segment(self, name: str) -> None:
         """Drops the record of a segment whose file is deleted."""
@@ -276,9 +320,74 @@ class Manifest:
         (``privacy.md``).
         """
         name = tenant or ""
-        row = self._db.execute("SELECT key FROM pseudonym_key WHERE tenant = ?", (name,)).fetchone()
+        with self.transaction():
+            row = self._db.execute("SELECT key FROM pseudonym_key WHERE tenant = ?", (name,)).fetchone()
+            if row:
+                return bytes(row[0])
+            key = secrets.token_bytes(32)
+            self._db.execute("INSERT INTO pseudonym_key VALUES (?, ?)", (name, key))
+            return key
+
+    # Live sources
+
+    def live_content(self, source: str, at_us: int) -> int:
+        """The one content of a live source, whose bytes have no identity; made on first use."""
+        row = self._db.execute(
+            "SELECT id FROM content WHERE source = ? AND length = 0 AND sha256 = x'00'", (source,)
+        ).fetchone()
         if row:
-            return bytes(row[0])
-        key = secrets.token_bytes(32)
-        self._db.execute("INSERT INTO pseudonym_key VALUES (?, ?)", (name, key))
-        return key
+            return int(row[0])
+        content = self.begin_content(source, 0, at_us)
+        self._db.execute("UPDATE content SET sha256 = x'00' WHERE id = ?", (content,))
+        return content
+
+    def add_books(self, content: int, books: dict[str, Any]) -> None:
+        """Adds what a part of a live source counted to its books."""
+        row = self._db.execute("SELECT books FROM content WHERE id = ?", (content,)).fetchone()
+        total = _summed(json.loads(row[0]), books)
+        self._db.execute("UPDATE content SET books = ? WHERE id = ?", (json.dumps(total), content))
+
+    def books(self) -> dict[str, dict[str, Any]]:
+        """Source -> what all its loads counted, as ``tocsin ingest --json`` shows it."""
+        total: dict[str, dict[str, Any]] = {}
+        for source, books in self._rows("SELECT source, books FROM content ORDER BY id"):
+            total[source] = _summed(total.get(source, {}), json.loads(books))
+        return total
+
+    def newest(self) -> dict[str, int | None]:
+        """Source -> its newest event time, µs."""
+        return dict(self._rows("SELECT name, newest_ts FROM source"))
+
+    def checkpoints(self) -> dict[str, dict[str, Any]]:
+        """Where followed files are read from next, by identity."""
+        return {row[0]: json.loads(row[1]) for row in self._rows("SELECT identity, body FROM checkpoint")}
+
+    def set_checkpoint(self, identity: str, body: dict[str, Any]) -> None:
+        """Moves a followed file forward."""
+        self._db.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?)", (identity, json.dumps(body)))
+
+    def batch_answer(self, key: str) -> dict[str, Any] | None:
+        """What was answered to the batch that came with this Idempotency-Key."""
+        rows = self._rows("SELECT answer FROM batch_key WHERE key = ?", key)
+        return json.loads(rows[0][0]) if rows else None
+
+    def set_batch_answer(self, key: str, at_us: int, answer: dict[str, Any]) -> None:
+        """Remembers a batch by its Idempotency-Key."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO batch_key VALUES (?, ?, ?)", (key, at_us, json.dumps(answer))
+        )
+
+    def expire_batch_keys(self, before_us: int) -> None:
+        """Forgets batches that came before a time."""
+        self._db.execute("DELETE FROM batch_key WHERE at < ?", (before_us,))
+
+
+def _summed(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Two books added up, member by member."""
+    total = dict(one)
+    for name, value in other.items():
+        if isinstance(value, dict):
+            total[name] = _summed(total.get(name, {}), value)
+        else:
+            total[name] = total.get(name, 0) + value
+    return total

@@ -50,13 +50,19 @@ def write(connection: duckdb.DuckDBPyConnection, select: str, path: Path) -> Non
         os.close(fd)
 
 
-def create_view(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> None:
-    """Makes ``events`` on ``connection``: a view over the sealed files, or an empty table."""
+def create_view(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], *, temporary: bool = False
+) -> None:
+    """Makes ``events`` on ``connection``: a view over the sealed files, or an empty table.
+
+    ``temporary``: for this connection alone, when others share its database.
+    """
+    kind = "CREATE TEMP" if temporary else "CREATE"
     if not files:
-        connection.execute(CREATE_EVENTS)
+        connection.execute(CREATE_EVENTS.replace("CREATE", kind, 1))
         return
     columns = ", ".join(f"{EVENT_ID} AS event_id" if name == "event_id" else f'"{name}"' for name in COLUMNS)
-    connection.execute(f"CREATE VIEW events AS SELECT {columns} FROM {scan(files)}")
+    connection.execute(f"{kind} VIEW events AS SELECT {columns} FROM {scan(files)}")
 
 
 def scan(files: Sequence[Path]) -> str:

@@ -90,6 +90,11 @@ class Lines:
         return self.data[self.starts[index] : self.starts[index + 1] - 1]
 
 
+def nothing(lines: Lines) -> Ordinary:
+    """No line is taken for ordinary: all go to the reference."""
+    return Ordinary([], np.zeros(len(lines), np.bool_), np.zeros(len(lines), np.int64), {})
+
+
 def parse(connection: duckdb.DuckDBPyConnection, lines: Lines, context: Context, base: int) -> Ordinary:
     """Parses the ordinary ones of ``lines``; position 0 of the chunk is position ``base`` of the source."""
     kinds = _kinds(lines)
