@@ -69,9 +69,12 @@ class State:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that sees one state of things and changes nothing; it waits for no writer."""
+        """A session that sees one state of things and changes nothing; it waits for no writer. What was read
+        can still be looked at when the block has ended.
+        """
         with self._readers() as session:
             yield session
+            session.expunge_all()
             session.rollback()
 
     def close(self) -> None:
