@@ -1,0 +1,1 @@
+"""Runbooks: Markdown that people read and Tocsin executes, read-only."""
