@@ -6,7 +6,12 @@ import sys
 from importlib import import_module
 
 #: What the `server` extra brings, by import name.
-SERVER_PACKAGES = frozenset({"duckdb", "nanoarrow", "numpy", "pydantic", "pytz", "rich", "typer", "yaml"})
+SERVER_PACKAGES = frozenset(
+    """
+    alembic duckdb fastapi httpcore jinja2 markdown_it nanoarrow numpy prometheus_client psycopg pydantic pytz rich
+    sqlalchemy typer uvicorn yaml zstandard
+    """.split()
+)
 
 MISSING = 'tocsin: the command line needs the server: pip install "tocsin[server]"'
 

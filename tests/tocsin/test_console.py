@@ -12,7 +12,7 @@ import pytest
 
 from tocsin import _console
 
-IMPORT_NAMES = {"pyyaml": "yaml"}
+IMPORT_NAMES = {"pyyaml": "yaml", "markdown-it-py": "markdown_it", "prometheus-client": "prometheus_client"}
 
 
 def import_answers(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], ModuleType]) -> None:
