@@ -11,7 +11,9 @@ alert's clock. docs/alerts.md has the whole table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -21,7 +23,16 @@ import numpy as np
 from tocsin_server.clock import SECOND_US
 from tocsin_server.query import STEP_US, Grid, Labels, labels_of
 from tocsin_server.rules import Rule
-from tocsin_server.rules.readings import Presence, Reading, Readings, Source, Truth
+from tocsin_server.rules.readings import (
+    LATE_US,
+    SEEN_FOR_US,
+    Memory,
+    Presence,
+    Reading,
+    Readings,
+    Source,
+    Truth,
+)
 
 #: After downtime, instants older than this are skipped.
 CATCH_UP_US = 3600 * SECOND_US
@@ -173,6 +184,15 @@ def without_pending(states: States) -> dict[tuple[str, Labels], State]:
     return {key: state for key, state in states.items() if state.fired_at is not None}
 
 
+def read_from(rules: Sequence[Rule], at_us: int) -> int | None:
+    """The time (µs) after which events can matter to an evaluation at ``at_us``; None: all of them can."""
+    lookbacks = [rule.condition.lookback_us for rule in rules]
+    known = [lookback for lookback in lookbacks if lookback is not None]
+    if len(known) < len(lookbacks):
+        return None
+    return at_us - max(LATE_US, SEEN_FOR_US + max(known, default=0))
+
+
 # --- all rules over a grid of instants ------------------------------------------------------------------
 
 
@@ -182,24 +202,28 @@ def advance(
     states: States,
     grid: Grid,
     expect: Sequence[str] = (),
+    memory: Memory | None = None,
+    seconds: float | None = None,
 ) -> Advance:
     """Evaluates every rule at every instant of ``grid``, in order, from ``states``.
 
     ``expect`` names services whose silence is an alert. A rule whose query fails is UNKNOWN over the grid and
     does not touch the others. Instances of rules that are gone, or that had other labels, are resolved at
-    once.
+    once. With a ``memory`` that lives from call to call the connection needs only the events after
+    :func:`read_from`. A rule that takes longer than ``seconds`` fails, so that the others are on time.
     """
     result = Advance({})
     if not len(grid):
         result.states.update(states)
         return result
-    presence = Presence(connection, grid)
+    presence = Presence(connection, grid, memory)
     for rule in rules:
         mine = {state.labels: state for state in states.values() if state.alert == rule.alert}
         kept = {labels: state for labels, state in mine.items() if _belongs(rule, labels)}
         known = frozenset(kept) - {OVERFLOW}
         source = Source(connection, grid, presence, known, tuple(expect))
-        readings = _readings(rule, source, result.errors)
+        with _interrupted_after(connection, seconds):
+            readings = _readings(rule, source, result.errors)
         after, transitions = _walk(rule, readings, kept, grid)
         result.states.update({(rule.alert, labels): state for labels, state in after.items()})
         result.transitions += transitions
@@ -233,8 +257,25 @@ def _readings(rule: Rule, source: Source, errors: list[RuleError]) -> dict[Label
             if readings.labels in source.known or (readings.truth == Truth.TRUE).any()
         }
     except (duckdb.Error, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        errors.append(RuleError(rule.alert, source.grid.from_us, source.grid.to_us, str(error)))
+        stopped = isinstance(error, duckdb.InterruptException)
+        message = "its query took too long and was stopped" if stopped else str(error)
+        errors.append(RuleError(rule.alert, source.grid.from_us, source.grid.to_us, message))
         return None
+
+
+@contextmanager
+def _interrupted_after(connection: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def _walk(

@@ -15,6 +15,11 @@ def alert_rules() -> Path:
     return _first("ops/alerts")
 
 
+def runbooks() -> Path:
+    """The folder of the shipped runbooks."""
+    return _first("runbooks", "docs/runbooks")
+
+
 def demo_lines() -> list[Path]:
     """The lines that the demo reads: recorded from a real Rails server and its Sidekiq worker."""
     folder = _first("demo", "tests/data/rails")

@@ -1,10 +1,11 @@
 """What a person reads in the terminal: the books of a load, the doctor's diagnosis, the episodes of a
-backtest.
+backtest, why an alert was what it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -18,6 +19,7 @@ from tocsin_server.load import Books
 from tocsin_server.query import Labels
 from tocsin_server.why import Nearest
 
+_STATE = {"firing": "bold red", "pending": "yellow", "inactive": "green"}
 _SEVERITY = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
 
 
@@ -95,6 +97,38 @@ def report_text(report: Report, nearest: Sequence[Nearest], severities: Mapping[
         for one in nearest:
             silent.add_row(visible(one.alert), Text(one.condition), Text(_why(one, shown)))
         parts.append(silent)
+    return Group(*parts)
+
+
+def explained_text(explained: Mapping[str, Any]) -> RenderableType:
+    """What :func:`tocsin_server.why.explain` found, one block per label set."""
+    head = Text.assemble(
+        (visible(explained["alert"]), f"bold {_SEVERITY.get(explained['severity'], '')}"),
+        f" at {explained['at']}: {explained['condition']}",
+    )
+    rule = Table.grid(padding=(0, 2))
+    rule.add_row("exactly", Text(visible(explained["exactly"])))
+    if explained["minimum"]:
+        rule.add_row("at least", Text(explained["minimum"]))
+    for name, key in (("must hold for", "for"), ("keeps firing", "keep_firing_for")):
+        if explained[key] != "0s":
+            rule.add_row(name, Text(explained[key]))
+    parts: list[RenderableType] = [head, rule]
+    parts += [_instance(instance) for instance in explained["instances"]]
+    if explained["more_instances"]:
+        parts.append(Text(f"and {explained['more_instances']:,} more label sets"))
+    parts += [Text(visible(explained[key]), "yellow") for key in ("nothing", "error") if explained[key]]
+    return Group(*parts)
+
+
+def _instance(instance: Mapping[str, Any]) -> RenderableType:
+    state = Text(instance["state"].upper(), _STATE[instance["state"]])
+    labels = _labels(tuple(instance["labels"].items()))
+    parts: list[RenderableType] = [Text.assemble("\n", state, f"  {labels}")]
+    parts += [Text(f"  {visible(sentence)}") for sentence in instance["story"]]
+    changes = [f"{change['to']} {change['at'][11:]}" for change in instance["transitions"]]
+    if changes:
+        parts.append(Text(f"  within an hour: {', '.join(changes)}"))
     return Group(*parts)
 
 

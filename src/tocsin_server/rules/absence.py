@@ -90,16 +90,13 @@ class Absence(Condition):
     def _covered(self, source: Source) -> Bools:
         """Where the history of these events (whoever sent them) is at least as long as the window."""
         anyone = self.model_copy(update={"where": {}, "expect": []})._where({})
-        first = bounds(source.connection, "min", anyone, {}, None, source.grid.to_us).get(
-            (), source.grid.to_us + 1
-        )
+        first = source.presence.first(anyone, {}).get((), source.grid.to_us + 1)
         return np.asarray(first <= source.grid.instants() - self.over)
 
     def _promised(self, source: Source, by: Mapping[str, str]) -> dict[Labels, int] | None:
         if self.promised_by is None:
             return None
-        where = Sql("name = ?", (self.promised_by,))
-        return bounds(source.connection, "min", where, by, None, source.grid.to_us)
+        return source.presence.first(Sql("name = ?", (self.promised_by,)), by)
 
     def _last(
         self, source: Source, row: Mapping[str, npt.NDArray[np.int64]], before: int | None

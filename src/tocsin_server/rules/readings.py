@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
@@ -39,6 +40,8 @@ HEARTBEAT = "log.heartbeat"
 HEARD_FOR_US = 180 * SECOND_US
 #: A label set that was not seen for this long is FALSE, no longer UNKNOWN.
 SEEN_FOR_US = 86_400 * SECOND_US
+#: A live evaluation looks this far back for events that arrived late.
+LATE_US = 25 * 3600 * SECOND_US
 
 
 class Truth(IntEnum):
@@ -166,25 +169,56 @@ class Source:
         return self._last[where]
 
 
+class Memory:
+    """What live evaluation remembers of the whole history: when the events of a selection were first seen.
+
+    The first question about a selection reads everything (from ``whole``, a connection to all events); later
+    ones only what may have arrived since: events up to :data:`LATE_US` older than the last question.
+    """
+
+    def __init__(self, whole: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]) -> None:
+        self._whole = whole
+        self._firsts: dict[tuple[Sql, Labels], tuple[int, dict[Labels, int]]] = {}
+
+    def first(
+        self, connection: duckdb.DuckDBPyConnection, where: Sql, by: Mapping[str, str], until_us: int
+    ) -> dict[Labels, int]:
+        """First event time (µs) per label set with ``ts <= until_us``; what ``bounds("min", …)`` says."""
+        key = where, tuple(by.items())
+        if key in self._firsts:
+            asked_us, known = self._firsts[key]
+            found = bounds(connection, "min", where, by, asked_us - LATE_US, until_us)
+        else:
+            known = {}
+            with self._whole() as everything:
+                found = bounds(everything, "min", where, by, None, until_us)
+        firsts = found | {labels: min(at, found.get(labels, at)) for labels, at in known.items()}
+        self._firsts[key] = until_us, firsts
+        return {labels: at for labels, at in firsts.items() if at <= until_us}
+
+
 @dataclass
 class Presence:
-    """Which services promised heartbeats, and when they were silent. Shared by all rules of an evaluation."""
+    """Which services promised heartbeats, and when they were silent. Shared by all rules of an evaluation.
+
+    With a ``memory`` the connection need not hold the whole history.
+    """
 
     connection: duckdb.DuckDBPyConnection
     grid: Grid
+    memory: Memory | None = None
     _senders: dict[str, dict[Labels, int]] = field(default_factory=dict)
+
+    def first(self, where: Sql, by: Mapping[str, str]) -> dict[Labels, int]:
+        """First event time (µs) per label set in the whole history up to the last instant."""
+        if self.memory is not None:
+            return self.memory.first(self.connection, where, by, self.grid.to_us)
+        return bounds(self.connection, "min", where, by, None, self.grid.to_us)
 
     @functools.cached_property
     def promises(self) -> dict[str, int]:
         """Service -> time (µs) of its first heartbeat."""
-        first = bounds(
-            self.connection,
-            "min",
-            Sql("name = ?", (HEARTBEAT,)),
-            {"service": "service"},
-            None,
-            self.grid.to_us,
-        )
+        first = self.first(Sql("name = ?", (HEARTBEAT,)), {"service": "service"})
         return {dict(labels)["service"]: at for labels, at in first.items()}
 
     @functools.cached_property
@@ -224,10 +258,13 @@ class Presence:
 
     def _senders_of(self, event: str) -> dict[Labels, int]:
         if event not in self._senders:
-            promising = self._promising()
-            where = Sql(f"name = ? AND {promising.text}", (event, *promising.params))
-            by = {"service": "service", "environment": "environment"}
-            self._senders[event] = bounds(self.connection, "min", where, by, None, self.grid.to_us)
+            first = self.first(
+                Sql("name = ?", (event,)), {"service": "service", "environment": "environment"}
+            )
+            promising = {
+                labels: at for labels, at in first.items() if dict(labels)["service"] in self.promises
+            }
+            self._senders[event] = promising
         return self._senders[event]
 
     def _promising(self) -> Sql:

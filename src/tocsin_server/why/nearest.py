@@ -1,4 +1,4 @@
-"""Why an alert did not fire: how near its condition came, and what was missing."""
+"""The instant at which a silent alert came nearest to firing, over a whole history."""
 
 from __future__ import annotations
 
