@@ -51,6 +51,13 @@ def load_file(store: Store, path: Path, clock: Clock, options: Options) -> Books
         os.close(fd)
 
 
+def known_length(store: Store, fd: int, length: int) -> int:
+    """How many first bytes of an open file are loaded already, as whole lines; 0 if none."""
+    contents = store.manifest.contents(up_to=length)
+    known = longest_known(_blocks(fd, Path("the file"), 0, length), contents) if contents else None
+    return known.length - known.tail if known else 0
+
+
 def check_readable(path: Path) -> None:
     """Raises TocsinError unless ``path`` is ``-`` or :func:`load_file` could read it."""
     if str(path) != "-":

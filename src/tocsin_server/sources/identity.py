@@ -5,7 +5,8 @@ Identity).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
 
 from tocsin_server.store.manifest import HEAD_BYTES, Content
 
@@ -51,3 +52,24 @@ def longest_known(blocks: Iterable[bytes], known: Sequence[Content]) -> Content 
             break
         fingerprint.update(block)
     return found
+
+
+#: Bytes of a batch: a stream that is sent again is cut at the same places.
+BATCH_BYTES = 1 << 20
+
+
+def batches(stream: IO[bytes], name: str) -> Iterator[tuple[str, bytes]]:
+    """A stream in batches of whole lines, each with a key: the same bytes at the same place of a stream of
+    the same name have the same key.
+    """
+    so_far, carry = hashlib.sha256(name.encode() + b"\0"), b""
+    while block := stream.read1(BATCH_BYTES) if hasattr(stream, "read1") else stream.read(BATCH_BYTES):
+        carry += block
+        while len(carry) >= BATCH_BYTES:
+            cut = carry.rfind(b"\n", 0, BATCH_BYTES) + 1 or BATCH_BYTES
+            batch, carry = carry[:cut], carry[cut:]
+            so_far.update(batch)
+            yield so_far.hexdigest(), batch
+    if carry:
+        so_far.update(carry)
+        yield so_far.hexdigest(), carry
