@@ -55,6 +55,6 @@ $(VENV)/bin/python:
 		exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
 
-$(VENV)/installed-%: pyproject.toml | $(VENV)/bin/python
+$(VENV)/installed-%: pyproject.toml hatch_build.py package-lock.json | $(VENV)/bin/python
 	$(PIP) --editable '.[$*]'
 	@touch $@

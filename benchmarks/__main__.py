@@ -21,6 +21,7 @@ from benchmarks import report
 from benchmarks.backtest import replaying
 from benchmarks.canonical import ingesting, on_disk, querying
 from benchmarks.emitting import emitting
+from benchmarks.live import idling, serving_lines, telling
 from benchmarks.rails import loading
 from benchmarks.report import Section
 from benchmarks.workspace import Workspace
@@ -32,6 +33,9 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Section]]] = {
     "rails": loading,
     "backtest": replaying,
     "emit": emitting,
+    "serve": serving_lines,
+    "tell": telling,
+    "idle": idling,
 }
 
 

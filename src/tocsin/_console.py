@@ -7,10 +7,26 @@ from importlib import import_module
 
 #: What the `server` extra brings, by import name.
 SERVER_PACKAGES = frozenset(
-    """
-    alembic duckdb fastapi httpcore jinja2 markdown_it nanoarrow numpy prometheus_client psycopg pydantic pytz rich
-    sqlalchemy typer uvicorn yaml zstandard
-    """.split()
+    (
+        "alembic",
+        "duckdb",
+        "fastapi",
+        "httpcore",
+        "jinja2",
+        "markdown_it",
+        "nanoarrow",
+        "numpy",
+        "prometheus_client",
+        "psycopg",
+        "pydantic",
+        "pytz",
+        "rich",
+        "sqlalchemy",
+        "typer",
+        "uvicorn",
+        "yaml",
+        "zstandard",
+    )
 )
 
 MISSING = 'tocsin: the command line needs the server: pip install "tocsin[server]"'

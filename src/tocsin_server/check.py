@@ -1,21 +1,23 @@
-"""Everything that people write, checked at once: alert rules and settings."""
+"""Everything that people write, checked at once: alert rules, runbooks and settings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 
-from tocsin_server.config import check_settings
-from tocsin_server.errors import Fault
-from tocsin_server.resources import alert_rules
-from tocsin_server.rules.load import check_rules
+from tocsin_server.config import Connection, check_settings, load_settings
+from tocsin_server.errors import Fault, FaultsError
+from tocsin_server.resources import alert_rules, runbooks
+from tocsin_server.rules.load import check_rules, load_rules
+from tocsin_server.runbook.load import check_runbooks, load_runbooks
 
 SETTINGS_NAME = "tocsin.yaml"
 
 
-def check_paths(paths: Sequence[Path] | None) -> list[Fault]:
-    """Faults of the given files and folders, sorted; by default of ``./tocsin.yaml`` and ``./ops`` or, where
-    there is no ``./ops``, the shipped rules.
+def check_paths(paths: Sequence[Path] | None, today: date) -> list[Fault]:
+    """Faults of the given files and folders, sorted; by default of ``./tocsin.yaml``, ``./ops`` or, where
+    there is no ``./ops``, the shipped rules, and the runbooks.
 
     A folder stands for the rule files in it or in its ``alerts``, and for its ``tocsin.yaml``. Duplicate
     alert names are found across all files of one call.
@@ -28,7 +30,42 @@ def check_paths(paths: Sequence[Path] | None) -> list[Fault]:
     if paths is None and not rules:
         rules = [alert_rules()]
     faults = [fault for path in settings for fault in check_settings(path)]
-    return sorted(faults + (check_rules(rules) if rules else []))
+    if paths is not None:
+        return sorted(faults + (check_rules(rules) if rules else []))
+    known = list(load_runbooks(runbooks_folder())[0])
+    return sorted(faults + check_rules(rules, known) + runbook_faults(None, today))
+
+
+def runbooks_folder() -> Path:
+    """``./docs/runbooks`` if there is one, else the shipped runbooks."""
+    local = Path("docs/runbooks")
+    return local if local.is_dir() else runbooks()
+
+
+def runbook_faults(folders: Sequence[Path] | None, today: date) -> list[Fault]:
+    """Faults of runbooks: each on its own, against the alert rules and, if there are settings, against their
+    connections.
+    """
+    local = Path("ops/alerts")
+    linked = _linked(local if local.is_dir() else alert_rules())
+    connections = _connections()
+    chosen = folders or [runbooks_folder()]
+    return sorted({f for folder in chosen for f in check_runbooks(folder, linked, connections, today)})
+
+
+def _linked(rules: Path) -> Mapping[str, list[str]]:
+    """Alert -> its runbooks; nothing while the rules have faults of their own."""
+    try:
+        return {rule.alert: list(rule.runbooks) for rule in load_rules([rules])}
+    except FaultsError:
+        return {}
+
+
+def _connections() -> Mapping[str, Connection] | None:
+    try:
+        return load_settings().connections or None
+    except FaultsError:
+        return None
 
 
 def _settings(path: Path) -> list[Path]:

@@ -14,10 +14,10 @@ import logging
 import os
 import sqlite3
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import duckdb
 from tocsin_server.clock import SECOND_US, Clock
 from tocsin_server.columns import Event
 from tocsin_server.compact import drop, expired, merge, mergeable
-from tocsin_server.dialects import Context, Parsed, Rejected, parse_line
+from tocsin_server.dialects import Context, Parsed, Rejected, is_certain, parse_line
 from tocsin_server.duplicates import RecentIds
 from tocsin_server.errors import TocsinError
 from tocsin_server.load import Options, Workers
@@ -65,6 +65,39 @@ class Lines:
     checkpoint: tuple[str, dict[str, Any]] | None = None
     key: str | None = None
     answer: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class _Judged:
+    """What will become of a batch's lines. ``events`` are those that had to be looked at whole."""
+
+    received: int = 0
+    blank: int = 0
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def detail(self, repeated: Sequence[Event]) -> dict[str, Any]:
+        names = Counter(event.name or "log" for event in self.events)
+        names.subtract(event.name or "log" for event in repeated)
+        logs = names.pop("log", 0)
+        return {"events": dict(sorted((+names).items())), "logs": logs, "blank": self.blank}
+
+
+def _judge(data: bytes, context: Context, *, whole: bool) -> _Judged:
+    """Looks at each line; unless ``whole``, no closer than it takes to say whether it will be stored."""
+    judged = _Judged()
+    for number, raw in enumerate(data.split(b"\n")[:-1], 1):
+        if not whole and is_certain(raw):
+            judged.received += 1
+            continue
+        parsed = parse_line(raw, context)
+        judged.received += parsed is not None
+        judged.blank += parsed is None
+        if isinstance(parsed, Rejected):
+            judged.rejected.append({"line": number, "reason": parsed.reason})
+        elif isinstance(parsed, Parsed):
+            judged.events.append(parsed.event)
+    return judged
 
 
 class _Open:
@@ -285,14 +318,24 @@ class Collector:
     # Batches that want an answer
 
     def ingest(
-        self, data: bytes, *, source: str, service: str | None, environment: str | None, key: str | None
+        self,
+        data: bytes,
+        *,
+        source: str,
+        service: str | None,
+        environment: str | None,
+        key: str | None,
+        detail: bool = False,
     ) -> dict[str, Any]:
-        """Takes NDJSON, makes it durable and says what became of each line (``POST /api/v1/ingest``).
+        """Takes NDJSON, makes it durable and says what became of it: how many lines were ``received`` and
+        ``stored``, how many were ``duplicates``, which were ``rejected`` and why; in ``detail`` also the
+        stored ``events`` by name, ``logs`` and ``blank`` lines.
 
         With the ``key`` of an earlier batch nothing is taken and the earlier answer is given again.
         """
+        lines = Lines(source, data, None, service, environment)
         if key is None:
-            return self._ingest(data, source, service, environment, None)
+            return self._ingest(lines, detail)
         with self._answered:
             self._answered.wait_for(lambda: key not in self._in_flight)
             known = self._answer(key)
@@ -300,7 +343,7 @@ class Collector:
                 return known
             self._in_flight.add(key)
         try:
-            answer = self._ingest(data, source, service, environment, key)
+            answer = self._ingest(replace(lines, key=key), detail)
             self._answers[key] = answer
             return answer
         finally:
@@ -312,33 +355,27 @@ class Collector:
         pending = self._answers.get(key) or self._sealing_answers.get(key)
         return pending or self._store.manifest.batch_answer(key)
 
-    def _ingest(
-        self, data: bytes, source: str, service: str | None, environment: str | None, key: str | None
-    ) -> dict[str, Any]:
-        data = data if data.endswith(b"\n") or not data else data + b"\n"
+    def _ingest(self, lines: Lines, detail: bool) -> dict[str, Any]:
+        data = lines.data if lines.data.endswith(b"\n") or not lines.data else lines.data + b"\n"
         now = self._clock()
-        context = Context(received_at=now, pseudonym=lambda _t, _r: "", service=service)
-        rejected, events, received = [], list[Event](), 0
-        for number, raw in enumerate(data.split(b"\n")[:-1], 1):
-            parsed = parse_line(raw, context)
-            received += parsed is not None
-            if isinstance(parsed, Rejected):
-                rejected.append({"line": number, "reason": parsed.reason})
-            elif isinstance(parsed, Parsed):
-                events.append(parsed.event)
-        own = [(e.event_id, now if e.ts is None else e.ts) for e in events if e.event_id is not None]
-        duplicates = self._recent().repeated(own) if own else 0
+        context = Context(received_at=now, pseudonym=lambda _t, _r: "", service=lines.service)
+        judged = _judge(data, context, whole=detail or b"event_id" in data)
+        own = [e for e in judged.events if e.event_id is not None]
+        ids = [(e.event_id or "", now if e.ts is None else e.ts) for e in own]
+        again = self._recent().repeated(ids) if own else []
         answer: dict[str, Any] = {
-            "received": received,
-            "stored": len(events) - duplicates,
-            "duplicates": duplicates,
-            "rejected": rejected,
+            "received": judged.received,
+            "stored": judged.received - len(judged.rejected) - sum(again),
+            "duplicates": sum(again),
+            "rejected": judged.rejected,
         }
+        if detail:
+            answer |= judged.detail([event for event, repeated in zip(own, again, strict=True) if repeated])
         if data:
-            told = None if key is None else answer
-            self.append([Lines(source, data, None, service, environment, key=key, answer=told)])
+            told = None if lines.key is None else answer
+            self.append([replace(lines, data=data, answer=told)])
         if own:
-            self._recent().remember(own, now)
+            self._recent().remember(ids, now)
         return answer
 
     def _recent(self) -> RecentIds:

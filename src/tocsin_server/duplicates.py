@@ -126,19 +126,18 @@ class RecentIds:
             self._aside.update((_hash(own_id), at_us) for own_id, at_us in ids)
             self._sort(now_us)
 
-    def repeated(self, events: Sequence[tuple[str, int]]) -> int:
-        """How many of (own id, event time in µs) came before, in this sequence or earlier."""
+    def repeated(self, events: Sequence[tuple[str, int]]) -> list[bool]:
+        """Which of (own id, event time in µs) came before, in this sequence or earlier."""
         with self._lock:
             seen: dict[int, int] = {}
-            count = 0
+            found = []
             for own_id, at_us in events:
                 key = _hash(own_id)
                 before = seen.get(key, self._time(key))
-                if before is not None and abs(before - at_us) <= _DAY_US:
-                    count += 1
-                else:
+                found.append(before is not None and abs(before - at_us) <= _DAY_US)
+                if not found[-1]:
                     seen[key] = at_us
-            return count
+            return found
 
     def remember(self, events: Sequence[tuple[str, int]], now_us: int) -> None:
         """These are durable now."""

@@ -78,6 +78,25 @@ class Books:
         self.blank += other.blank
         self.bytes += other.bytes
 
+    @classmethod
+    def from_json(cls, books: dict[str, Any]) -> Books:
+        """What :meth:`as_json` wrote."""
+        return cls(
+            Counter(books["events"]),
+            books["logs"],
+            books["rejected"],
+            books["duplicates"],
+            books["blank"],
+            books["bytes"],
+            Counter(books["dialects"]),
+        )
+
+    @classmethod
+    def from_answer(cls, answer: dict[str, Any], length: int) -> Books:
+        """What a server answered, in detail, to a batch of ``length`` bytes."""
+        events, rejected = Counter(answer["events"]), len(answer["rejected"])
+        return cls(events, answer["logs"], rejected, answer["duplicates"], answer["blank"], length)
+
     def as_json(self) -> dict[str, Any]:
         """The shape of ``tocsin ingest --json``, but the seconds."""
         return {

@@ -98,7 +98,9 @@ def test_I5_one_bad_line_of_a_thousand(collector: Collector) -> None:
         "duplicates": 0,
         "rejected": [{"line": 500, "reason": "malformed"}],
     }
-    assert rows(collector, "SELECT count(*) FROM events") == [(999,)]
+    told = post(collector, data, detail=True)
+    assert told == answer | {"events": {"api.request": 500}, "logs": 499, "blank": 0}
+    assert rows(collector, "SELECT count(*) FROM events") == [(2 * 999,)]
 
 
 def test_I6_a_batch_with_the_same_key_is_taken_once(store: Store, clock: Time) -> None:

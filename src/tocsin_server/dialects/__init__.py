@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import orjson
+
 from tocsin_server.columns import Event
 from tocsin_server.dialects import programs
 from tocsin_server.dialects.build import build_event, note
 from tocsin_server.dialects.levels import LEVELS
 from tocsin_server.dialects.line import (
+    MAX_DEPTH,
     MAX_LINE_BYTES,
     REASONS,
     Context,
@@ -36,6 +39,7 @@ __all__ = [
     "Parsed",
     "Rejected",
     "finish",
+    "is_certain",
     "parse_line",
     "strip_bom",
     "timestamp_us",
@@ -90,6 +94,8 @@ WRAPPERS: dict[str, tuple[Test, Callable[[Fields], tuple[str, Fields]]]] = {
 
 _TAGS = re.compile(r"(?:\[[^\[\]]*\] )*")
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+#: A longer line is looked at by the reference alone.
+_CERTAIN_BYTES = 8192
 _FILLED_BY_OUTER = ("service", "environment", "level")
 
 
@@ -105,6 +111,16 @@ def parse_line(raw: bytes, context: Context) -> Parsed | Rejected | None:
         return _parse(raw, context)
     except LineError as error:
         return Rejected(error.reason)
+
+
+def is_certain(raw: bytes) -> bool:
+    """Whether ``parse_line`` certainly makes an event of this line, said at a tenth of its price."""
+    if raw[:1] != b"{" or len(raw) > _CERTAIN_BYTES or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
+        return False
+    try:
+        return _canonical(orjson.loads(raw))
+    except orjson.JSONDecodeError:
+        return False
 
 
 def finish(event: Event, newest_ts: int | None) -> Event:

@@ -67,6 +67,23 @@ def as_json(result: Result) -> str:
     return json.dumps(objects, indent=2)
 
 
+def as_message(result: Result) -> dict[str, Any]:
+    """The answer as it goes over the wire; :func:`from_message` makes an answer of it that shows the same."""
+    rows = [[_plain(cell) for cell in row] for row in result.rows]
+    return {
+        "columns": result.columns,
+        "types": result.types,
+        "rows": rows,
+        "truncated": result.truncated,
+    }
+
+
+def from_message(message: dict[str, Any]) -> Result:
+    """The answer that :func:`as_message` wrote."""
+    rows = [tuple(row) for row in message["rows"]]
+    return Result(message["columns"], message["types"], rows, message["truncated"])
+
+
 def as_csv(result: Result) -> str:
     """The answer as CSV (RFC 4180) with a header, every cell quoted; NULL is an empty cell."""
     target = io.StringIO()

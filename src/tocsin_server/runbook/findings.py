@@ -23,6 +23,7 @@ _MEANS = (
 )
 _IF = re.compile(r"If (?P<ticks>`+)(?P<condition>.+?)(?P=ticks):\s+" + _MEANS)
 _OTHERWISE = re.compile(r"Otherwise:\s+" + _MEANS)
+_LEADING_NUMBER = re.compile(r"\d+\.\s+")
 _SHAPE = "write - If `step.rows > 0`: **likely** [Cause](#cause). Text"
 
 
@@ -117,7 +118,8 @@ def rank(runbook: Runbook, answers: Mapping[str, Answer]) -> tuple[list[Verdict]
     verdicts = [Verdict(f, *_truth(f, runbook.findings, answers)) for f in runbook.findings]
     holding = [verdict.finding for verdict in verdicts if verdict.holds]
     out = {finding.cause for finding in holding if finding.strength == "rules out"}
-    causes = [_ranked(cause, holding) for cause in runbook.causes if cause.anchor not in out]
+    titles = {step.id: _LEADING_NUMBER.sub("", step.title) for step in runbook.steps}
+    causes = [_ranked(cause, holding, titles) for cause in runbook.causes if cause.anchor not in out]
     supported = [cause for cause in causes if cause.because]
     return verdicts, sorted(supported, key=lambda c: (c.strength != "likely", -len(c.because)))
 
@@ -129,10 +131,11 @@ def _truth(finding: Finding, findings: Sequence[Finding], answers: Mapping[str, 
     return negated(either(condition.evaluate(answers) for condition in others))
 
 
-def _ranked(cause: Cause, holding: Sequence[Finding]) -> RankedCause:
+def _ranked(cause: Cause, holding: Sequence[Finding], titles: Mapping[str, str]) -> RankedCause:
+    """``because`` is read half awake: the question that a step asks, and what its finding says."""
     support = [f for f in holding if f.cause == cause.anchor and f.strength in ("likely", "possible")]
     likely = any(finding.strength == "likely" for finding in support)
-    because = tuple(f.condition.text if f.condition else f"{f.step}: otherwise" for f in support)
+    because = tuple(titles[f.step] + (f": {f.text}" if f.text else "") for f in support)
     return RankedCause(cause.anchor, cause.title, "likely" if likely else "possible", because)
 
 

@@ -1,4 +1,4 @@
-"""The operational state as tables: what is firing, which incidents are open, who was told, what was looked at.
+"""The operational state as tables: what is firing, which incidents are open, who was told, what was asked.
 
 One row is one fact of one step of the flow; a step reads the rows of the step before it and writes its own in
 one transaction. All times are microseconds since the epoch, UTC. Labels are stored as a JSON object and, for
@@ -249,7 +249,7 @@ class Notification(Base):
 class DeliveryAttempt(Base):
     """The delivery ledger: one attempt to send one notification, and what the receiver answered.
 
-    ``outcome``: ``accepted``, ``retry`` (told to, or failed in a way that may pass) or ``refused`` (for good).
+    ``outcome``: ``accepted``, ``retry`` (told to, or the failure may pass) or ``refused`` (for good).
     """
 
     __tablename__ = "delivery_attempt"

@@ -27,7 +27,7 @@ def by_step(*answers: Answer) -> Mapping[str, Answer]:
 def test_a_finding_that_holds_supports_its_cause() -> None:
     (cause,) = ranked(REVOKED)
     assert (cause.cause, cause.title, cause.strength) == ("token-revoked", "Token revoked", "likely")
-    assert cause.because == ('failed.any(error ~ "invalid_grant|revoked")',)
+    assert cause.because == ("Which runs failed: Ask them.",)
 
 
 def test_likely_stands_before_possible() -> None:
@@ -75,7 +75,7 @@ def test_otherwise_holds_when_all_others_of_its_step_are_false() -> None:
 def test_otherwise_can_name_a_cause() -> None:
     text = changed("- Otherwise: read", "- Otherwise: **possible** [Token revoked](#token-revoked). Read")
     _, (cause,) = rank(runbook(text), by_step(rows("failed", "error n", ("timeout", 3))))
-    assert (cause.cause, cause.because) == ("token-revoked", ("failed: otherwise",))
+    assert (cause.cause, cause.because) == ("token-revoked", ("Which runs failed: Read the errors above.",))
 
 
 def test_what_good_looks_like() -> None:
