@@ -10,6 +10,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import orjson
+
 from benchmarks import serving
 from benchmarks.lines import School
 from benchmarks.measure import Timing
@@ -124,7 +126,7 @@ def idling(workspace: Workspace) -> list[Section]:
 
 
 def _bodies(lines: int) -> list[bytes]:
-    school = [json.dumps(line).encode() + b"\n" for line in School().lines(lines * 50)]
+    school = [orjson.dumps(line) + b"\n" for line in School().lines(lines * 50)]
     return [b"".join(school[at : at + lines]) for at in range(0, len(school), lines)]
 
 

@@ -55,8 +55,8 @@ def tocsin(folder: Path) -> Iterator[Server]:
 @contextmanager
 def writer(folder: Path) -> Iterator[Server]:
     """The peer: the same web server, whose handler writes the body to a file and calls ``fdatasync``."""
-    with _child([sys.executable, "-m", "benchmarks.serving", str(folder / "port")], Path.cwd()) as process:
-        port = folder / "port"
+    port = folder / "port"
+    with _child([sys.executable, "-m", "benchmarks.serving", str(port)], folder) as process:
         wait(lambda: port.exists() and port.read_text() != "")
         yield Server(process, f"http://127.0.0.1:{port.read_text()}")
 
@@ -64,7 +64,8 @@ def writer(folder: Path) -> Iterator[Server]:
 @contextmanager
 def _child(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stderr=log, stdout=subprocess.DEVNULL)
+        environ = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+        process = subprocess.Popen(command, cwd=folder, env=environ, stderr=log, stdout=subprocess.DEVNULL)
         try:
             yield process
         finally:

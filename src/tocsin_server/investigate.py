@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import duckdb
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tocsin_server.clock import Clock
@@ -80,8 +80,8 @@ class Investigator:
         """Executes the pending runs, oldest first, two at a time. Returns how many it finished."""
         pending = (
             select(RunbookRun.id)
-            .join(Incident, Incident.id == RunbookRun.incident_id)
-            .where(RunbookRun.status == "pending", Incident.drill == self._drill)
+            .outerjoin(Incident, Incident.id == RunbookRun.incident_id)
+            .where(RunbookRun.status == "pending", func.coalesce(Incident.drill, "") == self._drill)
             .order_by(RunbookRun.id)
         )
         with self._state.reading() as session:

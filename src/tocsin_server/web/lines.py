@@ -80,7 +80,8 @@ def sentence(row: dict[str, Any]) -> str:
     if row.get("message"):
         return str(row["message"])
     went = [row.get(name) for name in ("method", "job_class", "provider", "model", "queue")]
-    went.insert(1, row.get("path") or row.get("route"))
+    code = "#".join(filter(None, (row.get("controller"), row.get("action"))))
+    went.insert(1, row.get("path") or row.get("route") or code)
     duration = row.get("duration_ms")
     took = None if duration is None else f"{duration:,.0f} ms"
     words = [*went, row.get("http_status") or row.get("status"), row.get("error"), took]

@@ -68,6 +68,7 @@ PAYLOADS: tuple[str, ...] = (
 
 #: Anything of these in a page was made from data.
 FOREIGN_ELEMENTS = (
-    "[data-xss], iframe, object, embed, marquee, base, video, math, [style*=javascript], [onerror], [onload], "
-    "[onfocus], [onmouseover], a[href^='javascript:' i], a[href^='data:' i], img, [hx-get]:not(main)"
+    "[data-xss], iframe, object, embed, marquee, base, video, math, [style*=javascript], [onerror], "
+    "[onload], [onfocus], [onmouseover], a[href^='javascript:' i], a[href^='data:' i], img, "
+    "[hx-get]:not(main)"
 )

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.skipif(not CHROMIUM and not os.environ.get("CI"), reaso
 
 _WATCH = """
 window.violations = [];
-document.addEventListener('securitypolicyviolation', (event) => window.violations.push(event.violatedDirective));
+document.addEventListener(
+  'securitypolicyviolation', (event) => window.violations.push(event.violatedDirective));
 """
 
 
@@ -73,10 +74,19 @@ def _hostile_events() -> Iterator[Event]:
     """Every payload in every field that lines can fill; each as a service whose requests fail."""
     for i, payload in enumerate(PAYLOADS):
         fields = {
-            "service": payload, "environment": payload if i % 10 == 0 else "production", "source": payload,
-            "tenant_id": payload, "user_id": payload, "request_id": payload, "path": payload, "controller": payload,
-            "action": payload, "error": payload, "method": payload, payload[:60]: payload,
-        }  # fmt: skip
+            "service": payload,
+            "environment": payload if i % 10 == 0 else "production",
+            "source": payload,
+            "tenant_id": payload,
+            "user_id": payload,
+            "request_id": payload,
+            "path": payload,
+            "controller": payload,
+            "action": payload,
+            "error": payload,
+            "method": payload,
+            payload[:60]: payload,
+        }
         for j in range(22):
             bad = (
                 {"http_status": 500, "status": "error"}
@@ -92,10 +102,18 @@ def _hostile_events() -> Iterator[Event]:
 
 def _hostile_rules() -> str:
     rules = [
-        {"alert": f"Hostile{i}", "title": payload, "severity": "warning", "action": payload, "subject": payload,
-         "when": {"count": {"event": "log", "above": 0, "over": "5m"}}, "by": ["service"], "runbooks": ["hostile"]}
+        {
+            "alert": f"Hostile{i}",
+            "title": payload,
+            "severity": "warning",
+            "action": payload,
+            "subject": payload,
+            "when": {"count": {"event": "log", "above": 0, "over": "5m"}},
+            "by": ["service"],
+            "runbooks": ["hostile"],
+        }
         for i, payload in enumerate(PAYLOADS[:20])
-    ]  # fmt: skip
+    ]
     return json.dumps({"alerts": rules})
 
 
@@ -123,8 +141,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def _hostile_paths(site: Site) -> list[str]:
     numbers = [str(row["id"]) for row in site.json("/incidents.json")["incidents"]][:4]
     names = {"Alert": ["HighErrorRate", "Hostile0", "Hostile12"], "Incident": numbers, "Runbook": ["hostile"]}
-    paths = [page.path.replace("{name}", one).replace("{id}", one)
-             for page in PAGES for one in names.get(page.title, [""])]  # fmt: skip
+    paths = [
+        page.path.replace("{name}", one).replace("{id}", one)
+        for page in PAGES
+        for one in names.get(page.title, [""])
+    ]
     return [
         *paths,
         "/explore?q=xss",
@@ -183,8 +204,18 @@ def test_I13_huge_texts_are_capped(tmp_path: Path, visit: Open) -> None:
 
 # --- people ---------------------------------------------------------------------------------------------
 
-ALL = ["/", "/alerts", "/alerts/HighErrorRate", "/incidents", "/incidents/1", "/runbooks",
-       "/runbooks/deployment-rollback", "/explore", "/deliveries", "/sources"]  # fmt: skip
+ALL = [
+    "/",
+    "/alerts",
+    "/alerts/HighErrorRate",
+    "/incidents",
+    "/incidents/1",
+    "/runbooks",
+    "/runbooks/deployment-rollback",
+    "/explore",
+    "/deliveries",
+    "/sources",
+]
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])

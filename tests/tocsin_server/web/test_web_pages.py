@@ -20,8 +20,12 @@ from tocsin_server.state.tables import AlertState, AuditEntry, RunbookRun
 from tocsin_server.web.pages import PAGES
 from tocsin_server.web.params import parse_moment
 
-ALL = [page.path.replace("{name}", "HighErrorRate").replace("{id}", {"Incident": "1"}.get(page.title, "deployment-rollback"))
-       for page in PAGES]  # fmt: skip
+ALL = [
+    page.path.replace("{name}", "HighErrorRate").replace(
+        "{id}", {"Incident": "1"}.get(page.title, "deployment-rollback")
+    )
+    for page in PAGES
+]
 
 
 def text(page: str) -> str:
@@ -121,8 +125,11 @@ def test_every_number_is_a_link_to_exactly_its_events(outage: Site) -> None:
     numbers += [(row["failed"], row["failed_url"]) for row in data["tenants"]["rows"]]
     numbers += [(row["total"], row["url"]) for row in data["tenants"]["rows"]]
     why = outage.json("/alerts/HighErrorRate.json")
-    numbers += [(one["numbers"][name], url) for one, links in zip(why["why"]["instances"], why["links"], strict=True)
-                for name, url in links.items()]  # fmt: skip
+    numbers += [
+        (one["numbers"][name], url)
+        for one, links in zip(why["why"]["instances"], why["links"], strict=True)
+        for name, url in links.items()
+    ]
     assert len(numbers) > 12
     for number, url in numbers:
         assert outage.json(url.replace("/explore?", "/explore.json?"))["matches"] == number, url
@@ -170,8 +177,15 @@ def test_silenced_alerts_do_not_shout(tmp_path: Path) -> None:
     with running(tmp_path, morning()) as site:
         now = site.services.clock()
         with site.services.state.transaction() as session:
-            silences.add(session, [silences.parse_matcher("alertname=HighErrorRate")], now, now + 3_600_000_000,
-                         "ana", "deploy goes back", now)  # fmt: skip
+            silences.add(
+                session,
+                [silences.parse_matcher("alertname=HighErrorRate")],
+                now,
+                now + 3_600_000_000,
+                "ana",
+                "deploy goes back",
+                now,
+            )
         data = site.json("/overview.json")
         assert data["sentence"] == "No alert is firing. 1 firing but silenced."
         assert site.json("/alerts.json?state=silenced")["rules"][0]["alert"] == "HighErrorRate"
@@ -361,10 +375,16 @@ def test_lines_around_a_line_and_all_lines_of_a_request(outage: Site) -> None:
 
 def test_lines_around_a_line_are_those_of_its_source_in_the_order_of_the_file(tmp_path: Path) -> None:
     lines: list[Event] = [
-        {"t": NOW - 60 + (i * 7) % 11, "name": "log", "message": f"{source} {i}", "source": source,
-         "event_id": f"{source}:{i:015d}"}
-        for source in ("a.log", "b.log") for i in range(60)
-    ]  # fmt: skip
+        {
+            "t": NOW - 60 + (i * 7) % 11,
+            "name": "log",
+            "message": f"{source} {i}",
+            "source": source,
+            "event_id": f"{source}:{i:015d}",
+        }
+        for source in ("a.log", "b.log")
+        for i in range(60)
+    ]
     with running(tmp_path, lines, evaluate=False) as site:
         data = site.json("/explore.json?" + urlencode({"around": f"a.log:{30:015d}"}))
         assert [row["sentence"] for row in data["rows"]] == [f"a.log {i}" for i in range(50, 9, -1)]

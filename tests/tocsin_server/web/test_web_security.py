@@ -27,10 +27,25 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 PATHS = [
     *(page.path.replace("{name}", "HighErrorRate").replace("{id}", "deployment-rollback") for page in PAGES),
     *(page.twin.replace("{name}", "HighErrorRate").replace("{id}", "deployment-rollback") for page in PAGES),
-    "/explore/export.csv", "/explore/export.json", "/incidents/1.md", "/incidents/1.html", "/static/tocsin.js",
-    "/static/vendor/htmx.min.js", "/api/v1/status", "/api/v1/alerts", "/api/v1/sources", "/metrics", "/nowhere",
-    "/alerts/{name}", "/alerts/", "//alerts", "/%2fhealthz", "/healthz/", "/login/", "/static/../healthz",
-]  # fmt: skip
+    "/explore/export.csv",
+    "/explore/export.json",
+    "/incidents/1.md",
+    "/incidents/1.html",
+    "/static/tocsin.js",
+    "/static/vendor/htmx.min.js",
+    "/api/v1/status",
+    "/api/v1/alerts",
+    "/api/v1/sources",
+    "/metrics",
+    "/nowhere",
+    "/alerts/{name}",
+    "/alerts/",
+    "//alerts",
+    "/%2fhealthz",
+    "/healthz/",
+    "/login/",
+    "/static/../healthz",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -136,8 +151,13 @@ FOREIGN = [
     {"Sec-Fetch-Site": "", "Origin": "http://127.0.0.1"},
     {"Sec-Fetch-Site": ""},
 ]
-CHANGES = ["/incidents/1/acknowledge", "/incidents/1/note", "/incidents/1/resolve", "/deliveries/test",
-           "/runbooks/deployment-rollback/run"]  # fmt: skip
+CHANGES = [
+    "/incidents/1/acknowledge",
+    "/incidents/1/note",
+    "/incidents/1/resolve",
+    "/deliveries/test",
+    "/runbooks/deployment-rollback/run",
+]
 
 
 @pytest.mark.parametrize("path", CHANGES)
@@ -176,8 +196,20 @@ def test_O8_reading_changes_nothing(outage: Site, path: str) -> None:
     assert outage.get(path)[0] in (404, 405)
 
 
-@pytest.mark.parametrize("path", ["/", "/alerts.json", "/explore/export.csv", "/nowhere", "/login", "/healthz",
-                                  "/explore?from=x", "/api/v1/status", "/api/v1/nowhere"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/alerts.json",
+        "/explore/export.csv",
+        "/nowhere",
+        "/login",
+        "/healthz",
+        "/explore?from=x",
+        "/api/v1/status",
+        "/api/v1/nowhere",
+    ],
+)
 def test_O8_every_answer_has_its_headers(outage: Site, path: str) -> None:
     _, headers, _ = outage.get(path, Accept="text/html", Origin="http://evil.example")
     assert headers["content-security-policy"] == CONTENT_SECURITY_POLICY
@@ -187,14 +219,36 @@ def test_O8_every_answer_has_its_headers(outage: Site, path: str) -> None:
     assert "access-control-allow-origin" not in headers
 
 
-@pytest.mark.parametrize("path", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:x", "",
-                                  "/a\r\nSet-Cookie: x", "\\\\evil"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//evil.example",
+        "https://evil.example",
+        "/\\evil.example",
+        "javascript:x",
+        "",
+        "/a\r\nSet-Cookie: x",
+        "\\\\evil",
+    ],
+)
 def test_O8_a_login_leads_nowhere_else(path: str) -> None:
     assert safe_next(path) == "/"
 
 
-@pytest.mark.parametrize("name", ["../app.py", "%2e%2e/app.py", "%252e%252e/app.py", "..%2fapp.py", "/etc/passwd",
-                                  "vendor/../../app.py", "tocsin.css%00", "vendor/lock.sha256", "x" * 4096])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../app.py",
+        "%2e%2e/app.py",
+        "%252e%252e/app.py",
+        "..%2fapp.py",
+        "/etc/passwd",
+        "vendor/../../app.py",
+        "tocsin.css%00",
+        "vendor/lock.sha256",
+        "x" * 4096,
+    ],
+)
 def test_I18_static_files_are_a_table_of_names(outage: Site, name: str) -> None:
     assert outage.get(f"/static/{name}")[0] == 404
 

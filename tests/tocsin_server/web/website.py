@@ -46,10 +46,21 @@ def morning(start: int = NOW - 3600, end: int = NOW, broken_from: int = NOW - 48
     for i, t in enumerate(range(start, end, 2)):
         bad = t >= broken_from and i % 4 == 0
         tenant = str(1 + i % 41) if not bad else str(1 + i % 3)
-        yield _event(t, "api.request", http_status=500 if bad else 200, status="error" if bad else "success",
-                     duration_ms=40.0 + 7 * (i % 23), tenant_id=tenant, user_id=f"u_{i % 300:016x}",
-                     request_id=f"r{i:08d}", method="GET", path="/api/v1/courses/:id", controller="courses",
-                     action="show", **({"error": "NoMethodError"} if bad else {}))  # fmt: skip
+        yield _event(
+            t,
+            "api.request",
+            http_status=500 if bad else 200,
+            status="error" if bad else "success",
+            duration_ms=40.0 + 7 * (i % 23),
+            tenant_id=tenant,
+            user_id=f"u_{i % 300:016x}",
+            request_id=f"r{i:08d}",
+            method="GET",
+            path="/api/v1/courses/:id",
+            controller="courses",
+            action="show",
+            **({"error": "NoMethodError"} if bad else {}),
+        )
         level, text = (
             ("error", "NoMethodError: undefined method `grade'") if bad else ("info", "Completed 200 OK")
         )
