@@ -1,4 +1,5 @@
 # make demo | test | check | bench: each creates its environment in .venv on first use.
+# FAULT=deploy|sync|auth chooses what is broken in the demo.
 # Only Python 3.11 or newer is needed; PYTHON=/path/to/python3 chooses one, VENV=folder another place.
 
 VENV ?= .venv
@@ -11,14 +12,14 @@ PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 .PHONY: help demo test check format bench setup clean
 
 help:
-	@echo "make demo    ingest recorded lines, show what was understood and which alerts would have fired"
+	@echo "make demo    run the server on a school morning with an outage; FAULT=deploy|sync|auth chooses which"
 	@echo "make test    run the tests"
 	@echo "make check   formatting, lint, types, generated pages, the alert catalogue"
 	@echo "make format  format the code and write the generated pages again"
 	@echo "make bench   measure, with the peers beside"
 
 demo: $(VENV)/installed-demo
-	$(VENV)/bin/tocsin demo
+	$(VENV)/bin/tocsin demo --fault $(or $(FAULT),deploy)
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n auto

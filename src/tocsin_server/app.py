@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -21,10 +21,10 @@ from tocsin_server import incident
 from tocsin_server.check import runbooks_folder
 from tocsin_server.client import Client
 from tocsin_server.clock import SECOND_US, Clock, iso, real_clock
-from tocsin_server.collector import Collector, Lines
+from tocsin_server.collector import Collector, Lines, StorageError
 from tocsin_server.config import Settings, load_settings
 from tocsin_server.definitions import Definitions
-from tocsin_server.drill.run import Connect, Step, drill
+from tocsin_server.drill.run import Connect, Step, drill, end_unfinished
 from tocsin_server.errors import TocsinError
 from tocsin_server.impact import Affected, affected
 from tocsin_server.investigate import Investigator
@@ -113,12 +113,15 @@ class Installation:
     def start(self) -> None:
         """Starts every step of the flow."""
         self._investigator.recover()
+        end_unfinished(self.state, self.clock())
         for loop in self.loops.values():
             loop.start()
 
     def stop(self) -> None:
         """Lets every step finish what it does."""
         until = time.monotonic() + _STOP_S
+        for loop in self.loops.values():
+            loop.ask_to_stop()
         for loop in self.loops.values():
             loop.stop(max(0.1, until - time.monotonic()))
 
@@ -187,8 +190,9 @@ class Installation:
         return self._notifier.next_at(now)
 
     def _keep_house(self, now: int) -> int:
-        self.collector.tick(now)
         self.definitions.refresh()
+        with suppress(StorageError):  # the status tells; retention, which frees space, must go on
+            self.collector.tick(now)
         if now - self._maintained_at >= _MAINTENANCE_US:
             retention = self.settings.retention
             self.collector.maintain(now, retention.raw, retention.max_bytes)
@@ -279,6 +283,7 @@ class Installation:
         """Health of every part; ``healthy`` is false as soon as one is ill, and ``problems`` says what."""
         now = self.clock()
         loops = [loop.status() for loop in self.loops.values()]
+        seen = [one | {"last_at": None if one["last_at"] is None else iso(one["last_at"])} for one in loops]
         with self.state.reading() as session:
             progress = session.get(EvaluatorProgress, 1)
             undelivered = session.scalar(
@@ -294,7 +299,8 @@ class Installation:
             problems.append(f"less than {_LEAST_FREE_BYTES >> 20} MiB are free where the data lies")
         if running and last_at is not None and now - last_at > 4 * STEP_US + INGEST_DELAY_US:
             problems.append(f"rules were last evaluated at {iso(last_at)}")
-        problems += [f"{row['source']}: {row['error']}" for row in self.sources() if row["error"]]
+        if running:
+            problems += [f"{row['source']}: {row['error']}" for row in self.sources() if row["error"]]
         return {
             "healthy": not problems,
             "problems": problems,
@@ -303,7 +309,7 @@ class Installation:
             "started_at": iso(self._started_at),
             "data": str(self.folder),
             "evaluated_at": None if last_at is None else iso(last_at),
-            "steps": loops,
+            "steps": seen,
             "notifications": {"undelivered": undelivered, "dead": dead},
             "free_bytes": self.collector.free_bytes(),
             "spool": {

@@ -54,11 +54,12 @@ def runbook_faults(folders: Sequence[Path] | None, today: date) -> list[Fault]:
 
 
 def _linked(rules: Path) -> Mapping[str, list[str]]:
-    """Alert -> its runbooks; nothing while the rules have faults of their own."""
+    """Alert -> its runbooks; while the rules have faults of their own, what the runbooks themselves say."""
     try:
         return {rule.alert: list(rule.runbooks) for rule in load_rules([rules])}
     except FaultsError:
-        return {}
+        books = load_runbooks(runbooks_folder())[0].values()
+        return {alert: [one.id for one in books if alert in one.alerts] for b in books for alert in b.alerts}
 
 
 def _connections() -> Mapping[str, Connection] | None:

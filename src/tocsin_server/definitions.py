@@ -7,6 +7,7 @@ the faults are shown until the files are correct.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +22,8 @@ _Signature = dict[str, tuple[int, int]]
 
 @dataclass
 class Definitions:
-    """Rules of one folder and runbooks of another. Raises FaultsError when the rules cannot be loaded at
-    first.
+    """Rules of one folder and runbooks of another. A file with faults is left out at first: a server that is
+    started again after a bad edit watches what it can. Raises FaultsError when no rule is left.
     """
 
     rules_folder: Path
@@ -35,7 +36,7 @@ class Definitions:
 
     def __post_init__(self) -> None:
         self._seen = self._signature()
-        self.catalogue = load_catalogue([self.rules_folder])
+        self.catalogue, self._rule_faults = _sound(self.rules_folder)
         self._load_runbooks()
 
     @property
@@ -70,3 +71,20 @@ class Definitions:
                 continue  # removed this moment: the next look sees that
             found[str(path)] = (stat.st_mtime_ns, stat.st_size)
         return found
+
+
+def _sound(folder: Path) -> tuple[Catalogue, list[Fault]]:
+    """The rules of the files without faults, and the faults of the others."""
+    try:
+        return load_catalogue([folder]), []
+    except FaultsError as error:
+        whole = Catalogue([], [])
+        for path in sorted(folder.rglob("*.y*ml")):
+            with suppress(FaultsError):
+                one = load_catalogue([path])
+                known = {rule.alert for rule in whole.rules}
+                whole.rules.extend(rule for rule in one.rules if rule.alert not in known)
+                whole.inhibitions.extend(one.inhibitions)
+        if not whole.rules:
+            raise
+        return whole, error.faults

@@ -342,4 +342,4 @@ def _children(schema: dict[str, Any], part: Hashable) -> Iterator[dict[str, Any]
 
 def _keys_hint(keys: Iterable[str]) -> str:
     listed = ", ".join(f"`{key}`" for key in sorted(keys))
-    return f"known keys: {listed}" if listed else ""
+    return f"known: {listed}" if listed else ""

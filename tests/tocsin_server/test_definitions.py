@@ -73,3 +73,10 @@ def test_it_does_not_start_with_faulty_rules(folders: tuple[Path, Path]) -> None
     change(folders[0] / "a.yaml", "alerts: [\n")
     with pytest.raises(FaultsError):
         Definitions(*folders)
+
+
+def test_it_starts_with_the_files_that_are_sound(folders: tuple[Path, Path]) -> None:
+    (folders[0] / "b.yaml").write_text("alerts: [\n")
+    definitions = Definitions(*folders)
+    assert names(definitions) == ["One"]
+    assert [Path(fault.file).name for fault in definitions.faults] == ["b.yaml"]

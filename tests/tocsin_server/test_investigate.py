@@ -127,7 +127,7 @@ def test_a_pending_run_becomes_evidence_a_cause_and_a_timeline(state: State) -> 
             "cause": "revoked",
             "title": "Token revoked",
             "strength": "likely",
-            "because": ["Errors: Sign in."],
+            "because": ["Errors: error invalid_grant, n 2: Sign in."],
         }
     ]
     errors, provider = rows(state, Evidence)
@@ -149,7 +149,7 @@ def test_a_pending_run_becomes_evidence_a_cause_and_a_timeline(state: State) -> 
     told = [(entry.kind, entry.text.split(", in ")[0]) for entry in rows(state, TimelineEntry)]
     assert told == [
         ("evidence", "Sync failure, at fire: 2 of 2 steps answered"),
-        ("cause", "Likely cause: Token revoked (Errors: Sign in.)"),
+        ("cause", "Likely cause: Token revoked (Errors: error invalid_grant, n 2: Sign in.)"),
     ]
 
 

@@ -104,7 +104,7 @@ CASES = {
         "did you mean `for`?",
     ),
     "unknown kind": ("      ratio:", "      ration:", 8, "unknown key `ration`", "did you mean `ratio`?"),
-    "missing event": ("        event: api.request\n", "", 8, "`event` is missing", "known keys"),
+    "missing event": ("        event: api.request\n", "", 8, "`event` is missing", "known: "),
     "missing severity": ("    severity: critical\n", "", 2, "`severity` is missing", ""),
     "severity": ("critical", "fatal", 4, "`severity`: Input should be 'critical'", ""),
     "bad duration": ("over: 5m", "over: 5 minutes", 13, "`5 minutes` is not a duration", "write 30s"),

@@ -42,7 +42,7 @@ def test_all_faults_have_the_line_of_their_key():
     assert [(fault.line, fault.message, fault.hint) for fault in faults_of(text)] == [
         (3, "`every`: `5x` is not a duration", "write 30s, 5m or 1h30m"),
         (4, "unknown key `evry`", "did you mean `every`?"),
-        (5, "`file` is missing", "known keys: `every`, `file`"),
+        (5, "`file` is missing", "known: `every`, `file`"),
         (8, "`a`: must be a whole number", ""),
         (9, "unknown key `labls`", "did you mean `labels`?"),
     ]

@@ -95,4 +95,4 @@ def export(
 def _act(number: int, action: str, text: str, who: str | None, data: Path | None, url: str | None) -> None:
     with installation(data, url) as client:
         after = client.post(f"/api/v1/incidents/{number}/{action}", {"text": text, "who": who})
-    print(f"incident {number} is {after['status']}")
+    print(f"incident {number}: {'noted; it ' if action == 'note' else ''}is {after['status']}")

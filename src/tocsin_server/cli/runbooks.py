@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +45,7 @@ def lint(
     else:
         for fault in faults:
             print(fault)
+        print(f"{len(faults)} fault{'' if len(faults) == 1 else 's'}", file=sys.stderr)
     if faults:
         raise typer.Exit(1)
 

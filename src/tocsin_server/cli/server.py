@@ -69,7 +69,7 @@ def init(
     """Write a starter: tocsin.yaml, the alert rules and the runbooks, to be made yours."""
     from tocsin_server.starter import write
 
-    for path in write(folder):
+    for path in list(write(folder)):  # all of them, whatever happens to who reads this
         print(path)
 
 
@@ -158,6 +158,7 @@ def emit(
     """Send one event, from a script."""
     tags = dict(_field(text) for text in fields or [])
     _send({"metric": name, "tags": tags}, service, environment, data, url)
+    print(f"{name} is stored")
 
 
 def deploy(
@@ -170,6 +171,7 @@ def deploy(
     """Mark a deploy: charts, evidence and explanations compare before and after."""
     tags = {"service": service, "version": version, "status": "success"}
     _send({"metric": "deploy", "tags": tags}, service, environment, data, url)
+    print(f"deploy of {service} {version} to {environment or 'every environment'} is marked")
 
 
 def _field(text: str) -> tuple[str, Any]:
@@ -209,8 +211,9 @@ def notify(
     if as_json:
         print_json(told)
     else:
-        print(f"{told['outcome']}: {told['answer']}")
-    if told["outcome"] != "accepted":
+        attempt = told["attempts"][0]
+        print(f"{attempt['outcome']} after {attempt['ms']:.0f} ms: {attempt['answer']}")
+    if told["status"] != "delivered":
         raise typer.Exit(1)
 
 

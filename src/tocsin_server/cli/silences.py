@@ -18,7 +18,7 @@ Who = Annotated[
 @silence.command()
 def add(
     matchers: Annotated[list[str], typer.Argument(metavar="name=value…", help="Labels; also != =~ !~.")],
-    until: Annotated[str, typer.Option("--until", metavar="T", help="End, ISO 8601.")],
+    until: Annotated[str, typer.Option("--until", metavar="T", help="End: ISO 8601, or now+2h.")],
     comment: Annotated[str, typer.Option("--comment", metavar="TEXT", help="Why.")],
     start: Annotated[str, typer.Option("--from", metavar="T", help="Start, ISO 8601.")] = "now",
     who: Who = None,

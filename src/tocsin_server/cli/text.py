@@ -105,7 +105,8 @@ def drill_text(report: Mapping[str, Any]) -> RenderableType:
     """How far the drill came."""
     facts = Table.grid(padding=(0, 2))
     for name, value in report.items():
-        facts.add_row(name.replace("_", " "), Text(visible(str(value))))
+        said = "; ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
+        facts.add_row(name.replace("_", " "), Text(visible(said)))
     verdict = (
         Text("the drill went through", "green") if report["ok"] else Text("the drill failed", "bold red")
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,11 +52,17 @@ def hints(outage: Outage, prepared: Prepared, url: str) -> RenderableType:
     return Text(
         f"Twelve minutes ago: {outage.story}.\n"
         f"\nLook at it:  {url}\n"
-        f"Ask why:     tocsin why {outage.alert} {data}\n"
-        f'Ask more:    tocsin query "{question}" {data}\n'
+        f"Ask why:     {command()} why {outage.alert} {data}\n"
+        f'Ask more:    {command()} query "{question}" {data}\n'
         f"The log:     {prepared.log}\n"
         "\nCtrl-C ends the demo.\n"
     )
+
+
+def command() -> str:
+    """How this command is called here: by its name, or by its path when that is not on the PATH."""
+    called = Path(sys.argv[0])
+    return "tocsin" if shutil.which("tocsin") or called.name != "tocsin" else str(called)
 
 
 @contextmanager

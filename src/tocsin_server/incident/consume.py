@@ -38,7 +38,7 @@ def step(state: State, catalogue: Catalogue, routes: Sequence[Route], now_us: in
         if session.scalars(_WAITING.limit(1)).first() is None:
             return 0
     with state.transaction() as session:
-        rows = session.scalars(_WAITING.limit(BATCH)).all()
+        rows = session.scalars(_WAITING.limit(BATCH).with_for_update()).all()  # a drill steps beside the loop
         consumer = _Consumer(session, catalogue, now_us)
         for row in rows:
             if not row.superseded:

@@ -81,10 +81,13 @@ def _whom(shown: Mapping[str, Any]) -> Iterator[str]:
     if not tenants["count"] and not users["count"]:
         yield _UNKNOWN
         return
-    ids = ", ".join(text(one) for one in tenants["ids"])
+    ids = ", ".join(text(one) for one in sorted(tenants["ids"], key=lambda one: (len(one), one)))
     more = " and more" if tenants["count"] > len(tenants["ids"]) else ""
     yield f"- {counted(tenants['count'], 'tenant')} (districts)" + (f": {ids}{more}" if ids else "")
     yield f"- {people(users['count'])}"
+    why = tenants.get("approximate") or users.get("approximate")
+    if why:
+        yield f"- {text(why)}"
 
 
 def _causes(shown: Mapping[str, Any]) -> Iterator[str]:

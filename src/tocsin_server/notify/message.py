@@ -143,7 +143,7 @@ def failing_notice(channel: str, waiting: int, oldest_at: int, answer: str, now_
         "resolved_at": None,
         "value": waiting,
         "measured": f"{counted(waiting, 'message')} not delivered",
-        "action": f"Check the channel {channel} in tocsin.yaml and `tocsin notify test {channel}`",
+        "action": f"Check the channel {channel} in tocsin.yaml and `tocsin notify {channel}`",
         "fingerprint": fingerprint("NotificationFailing", {"receiver": channel}),
     }
     body = notice(title, "notification_failing", "warning")

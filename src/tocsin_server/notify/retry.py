@@ -51,7 +51,7 @@ def retry_after_us(value: str | None, now_us: int) -> int | None:
         return int(text[:9]) * SECOND_US
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0, round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * SECOND_US) - now_us)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import get_args
 
 from tocsin_server.errors import Fault
+from tocsin_server.privacy import head
 from tocsin_server.runbook import conditions
 from tocsin_server.runbook.compare import Truth, either, negated
 from tocsin_server.runbook.markdown import Fence, Passage, Text
@@ -23,6 +25,8 @@ _MEANS = (
 )
 _IF = re.compile(r"If (?P<ticks>`+)(?P<condition>.+?)(?P=ticks):\s+" + _MEANS)
 _OTHERWISE = re.compile(r"Otherwise:\s+" + _MEANS)
+#: Of a row in a reason.
+_ROW_CHARS = 160
 _LEADING_NUMBER = re.compile(r"\d+\.\s+")
 _SHAPE = "write - If `step.rows > 0`: **likely** [Cause](#cause). Text"
 
@@ -119,7 +123,8 @@ def rank(runbook: Runbook, answers: Mapping[str, Answer]) -> tuple[list[Verdict]
     holding = [verdict.finding for verdict in verdicts if verdict.holds]
     out = {finding.cause for finding in holding if finding.strength == "rules out"}
     titles = {step.id: _LEADING_NUMBER.sub("", step.title) for step in runbook.steps}
-    causes = [_ranked(cause, holding, titles) for cause in runbook.causes if cause.anchor not in out]
+    because = {f: _reason(titles[f.step], f, answers) for f in holding if f.cause}
+    causes = [_ranked(cause, because) for cause in runbook.causes if cause.anchor not in out]
     supported = [cause for cause in causes if cause.because]
     return verdicts, sorted(supported, key=lambda c: (c.strength != "likely", -len(c.because)))
 
@@ -131,12 +136,31 @@ def _truth(finding: Finding, findings: Sequence[Finding], answers: Mapping[str, 
     return negated(either(condition.evaluate(answers) for condition in others))
 
 
-def _ranked(cause: Cause, holding: Sequence[Finding], titles: Mapping[str, str]) -> RankedCause:
-    """``because`` is read half awake: the question that a step asks, and what its finding says."""
-    support = [f for f in holding if f.cause == cause.anchor and f.strength in ("likely", "possible")]
+def _ranked(cause: Cause, because: Mapping[Finding, str]) -> RankedCause:
+    support = [f for f in because if f.cause == cause.anchor and f.strength in ("likely", "possible")]
     likely = any(finding.strength == "likely" for finding in support)
-    because = tuple(titles[f.step] + (f": {f.text}" if f.text else "") for f in support)
-    return RankedCause(cause.anchor, cause.title, "likely" if likely else "possible", because)
+    reasons = tuple(because[finding] for finding in support)
+    return RankedCause(cause.anchor, cause.title, "likely" if likely else "possible", reasons)
+
+
+def _reason(title: str, finding: Finding, answers: Mapping[str, Answer]) -> str:
+    """Read half awake: what the step asks, what it found, and what the finding says."""
+    found = _found(finding, answers)
+    return ": ".join(part for part in (title, found, finding.text) if part)
+
+
+def _found(finding: Finding, answers: Mapping[str, Answer]) -> str:
+    """What alone makes the condition hold: the first such row, or the status of an HTTP answer."""
+    answer = answers.get(finding.step)
+    if answer is None or finding.condition is None:
+        return ""
+    if answer.http is not None:
+        return f"HTTP {answer.http.status}"
+    for row in answer.rows:
+        if finding.condition.evaluate({**answers, finding.step: replace(answer, rows=(row,))})[0]:
+            cells = zip(answer.columns, row, strict=False)
+            return head(", ".join(f"{name} {cell}" for name, cell in cells if cell is not None), _ROW_CHARS)
+    return ""
 
 
 def meets_expectation(step: Step, answers: Mapping[str, Answer]) -> tuple[bool | None, str]:

@@ -6,10 +6,11 @@ the matching is done by RE2, which DuckDB carries; it has no backreferences and 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import duckdb
+
+from tocsin_server.sql import empty_database
 
 MAX_PATTERN_CHARS = 200
 
@@ -28,18 +29,9 @@ def matches(pattern: str, texts: Sequence[str]) -> list[bool]:
     """Whether each text holds a match of a checked pattern."""
     question = "SELECT list_transform($texts, lambda text: regexp_matches(text, $pattern))"
     values = {"texts": [_unicode(text) for text in texts], "pattern": _unicode(pattern)}
-    with _engine().cursor() as connection:
+    with empty_database().cursor() as connection:
         answer = connection.execute(question, values).fetchone()
     return list(answer[0]) if answer else []
-
-
-@functools.cache
-def _engine() -> duckdb.DuckDBPyConnection:
-    """An empty database of our own: only its functions are used."""
-    connection = duckdb.connect(":memory:")
-    for setting in ("threads = 1", "enable_external_access = false", "lock_configuration = true"):
-        connection.execute(f"SET {setting}")
-    return connection
 
 
 def _unicode(text: str) -> str:

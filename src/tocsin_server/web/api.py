@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from tocsin_server import incident
+from tocsin_server.clock import iso
 from tocsin_server.collector import StorageError
 from tocsin_server.errors import TocsinError
 from tocsin_server.export.rows import as_message, visible
@@ -171,8 +172,12 @@ def status(services: With) -> dict[str, Any]:
 
 @_api.get("/sources", summary="Where lines come from, and how well they arrive")
 def sources(services: With) -> list[dict[str, Any]]:
-    """One object a source."""
-    return services.sources()
+    """One object a source; times in ISO 8601."""
+    times = ("newest_ts", "last_read_at")
+    return [
+        row | {name: None if row[name] is None else iso(row[name]) for name in times if name in row}
+        for row in services.sources()
+    ]
 
 
 @_api.get("/alerts", summary="The state of every rule")

@@ -21,7 +21,7 @@ HOUR_US = 3600 * SECOND_US
 MAX_RANGE_US = 400 * 24 * HOUR_US
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RELATIVE = re.compile(r"now(?:-(\w+))?", re.ASCII)
+_RELATIVE = re.compile(r"now(?:([+-])(\w+))?", re.ASCII)
 
 
 class BadRequest(TocsinError):  # noqa: N818  # as HTTP calls it
@@ -66,20 +66,20 @@ def moment(at_us: int) -> str:
 
 
 def parse_moment(text: str, now_us: int) -> int:
-    """A time as people write it: ISO 8601 (no zone means UTC), ``now`` or ``now-6h``; microseconds.
+    """A time as people write it: ISO 8601 (no zone means UTC), ``now``, ``now-6h``, ``now+2h``; microseconds.
 
     Raises BadRequest.
     """
     try:
         if relative := _RELATIVE.fullmatch(text):
-            back = parse_duration(relative[1]) if relative[1] else 0
-            return now_us // SECOND_US * SECOND_US - back
+            distance = parse_duration(relative[2]) if relative[2] else 0
+            return now_us // SECOND_US * SECOND_US + (-distance if relative[1] == "-" else distance)
         parsed = datetime.fromisoformat(text.strip().replace(" ", "T", 1))
         zoned = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
         return (zoned.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
     except (ValueError, OverflowError):
         shown = text[:40]
-        raise BadRequest(f"`{shown}` is no time: write 2026-11-23T07:55:00Z or now-6h") from None
+        raise BadRequest(f"`{shown}` is no time: write 2026-11-23T07:55:00Z, now-6h or now+2h") from None
 
 
 def time_range(params: Params, now_us: int, default_us: int = HOUR_US) -> TimeRange:

@@ -73,9 +73,7 @@ class Gate:
         if scope["method"] not in _SAFE_METHODS and not (
             self._has_token(headers) or from_here(scope, headers)
         ):
-            return _plain(
-                403, "Refused: the request does not come from this site. Open the page again and retry."
-            )
+            return _not_from_here(scope)
         return None
 
     def who(self, headers: Headers) -> str | None:
@@ -158,8 +156,18 @@ def _login_first(scope: Scope, headers: Headers) -> Response:
         query = scope["query_string"].decode("latin-1")
         path = scope["path"] + (f"?{query}" if query else "")
         return RedirectResponse(f"/login?next={quote(path)}", 303)
-    problem = {"error": "unauthorized: send `Authorization: Bearer TOKEN`, or log in at /login"}
+    how = "send `Authorization: Bearer TOKEN` (the command line takes it from TOCSIN_TOKEN), or log in at /login"
+    problem = {"error": f"a token is needed: {how}"}
     return JSONResponse(problem, 401, {"www-authenticate": "Bearer"})
+
+
+def _not_from_here(scope: Scope) -> Response:
+    if scope["path"].startswith("/api/"):
+        said = (
+            "refused: send `Content-Type: application/json` or `application/x-ndjson`, which no form can send"
+        )
+        return JSONResponse({"error": said}, 403)
+    return _plain(403, "Refused: the request does not come from this site. Open the page again and retry.")
 
 
 def _plain(status: int, text: str) -> Response:

@@ -51,7 +51,20 @@ def test_E2_retry_after_in_seconds_and_as_a_date() -> None:
     assert retry_after_us(formatdate(0, usegmt=True), START_US) == 0
 
 
-@pytest.mark.parametrize("value", [None, "", "soon", "-5", "1.5", "Mon, 99 Foo 2026", "\x00", "٣"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        "soon",
+        "-5",
+        "1.5",
+        "Mon, 99 Foo 2026",
+        "Mon, 01 Jan 99999999999999 00:00:00 GMT",
+        "\x00",
+        "٣",
+    ],
+)
 def test_a_retry_after_that_says_nothing(value: str | None) -> None:
     assert retry_after_us(value, START_US) is None
 

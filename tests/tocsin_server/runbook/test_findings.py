@@ -27,7 +27,7 @@ def by_step(*answers: Answer) -> Mapping[str, Answer]:
 def test_a_finding_that_holds_supports_its_cause() -> None:
     (cause,) = ranked(REVOKED)
     assert (cause.cause, cause.title, cause.strength) == ("token-revoked", "Token revoked", "likely")
-    assert cause.because == ("Which runs failed: Ask them.",)
+    assert cause.because == ("Which runs failed: error invalid_grant, n 3: Ask them.",)
 
 
 def test_likely_stands_before_possible() -> None:

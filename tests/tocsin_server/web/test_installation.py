@@ -1,0 +1,59 @@
+"""Every page over a whole installation, after a drill went through all of it: real rows, not made-up ones."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.tocsin_server.loading import log, request
+from tocsin_server.app import opened
+from tocsin_server.clock import iso, real_clock
+from tocsin_server.config import Settings
+from tocsin_server.notify.receivers import WebhookReceiver
+from tocsin_server.web import create_app
+from tocsin_server.web.asgi import Call, call_app
+from tocsin_server.web.pages import PAGES
+
+
+@pytest.fixture(scope="module")
+def call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
+    with WebhookReceiver() as receiver:
+        notify = {"channels": {"chat": {"webhook": {"url": receiver.url}}}, "routes": [{"to": ["chat"]}]}
+        settings = Settings.model_validate({"notify": notify})
+        with opened(settings, tmp_path_factory.mktemp("up") / "data", real_clock) as installation:
+            services = installation.services()
+            now = iso(real_clock())
+            lines = (log("a line", now) + request(500, now)) * 30 + b"{oops\n"
+            services.ingest(lines, source="http", service=None, environment=None, key=None)
+            report = services.drill("AIGatewayDown")
+            assert report["ok"], report
+            assert report["notified"] == ["chat"]
+            yield call_app(create_app(services), installation.operator_token)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+def test_every_page_and_its_twin_answer(call: Call, page: object) -> None:
+    for path in (page.path, page.twin):  # type: ignore[attr-defined]  # a Page
+        url = path.replace("{name}", "AIGatewayDown").replace("/runbooks/{id}", "/runbooks/ai-gateway-errors")
+        started = time.perf_counter()
+        status, body = call("GET", url.replace("{id}", "1"), {"Accept": "text/html"}, b"")
+        assert status == 200, body[-2000:]
+        assert time.perf_counter() - started < 10
+
+
+def test_the_delivery_is_in_the_ledger(call: Call) -> None:
+    page = call("GET", "/deliveries", {"Accept": "text/html"}, b"")[1].decode()
+    assert "accepted" in page
+    assert "DRILL" in page
+    assert json.loads(call("GET", "/api/v1/deliveries", {}, b"")[1])[0]["attempts"]
+
+
+@pytest.mark.parametrize("path", ["/incidents/1.md", "/incidents/1.html"])
+def test_the_incident_is_exported(call: Call, path: str) -> None:
+    status, body = call("GET", path, {}, b"")
+    assert status == 200
+    assert b"AI Gateway Down" in body
+    assert b"DRILL" in body.upper()
