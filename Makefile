@@ -30,7 +30,7 @@ check: $(VENV)/installed-dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m tocsin_server.export.thresholds --check docs/ALERT_THRESHOLDS.md
 	$(VENV)/bin/python -m pytest tests/tocsin_server/export/test_events_page.py
-	$(VENV)/bin/tocsin check ops
+	$(VENV)/bin/tocsin check
 
 format: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check --fix .

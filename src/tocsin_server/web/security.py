@@ -156,7 +156,7 @@ def _login_first(scope: Scope, headers: Headers) -> Response:
         query = scope["query_string"].decode("latin-1")
         path = scope["path"] + (f"?{query}" if query else "")
         return RedirectResponse(f"/login?next={quote(path)}", 303)
-    how = "send `Authorization: Bearer TOKEN` (the command line takes it from TOCSIN_TOKEN), or log in at /login"
+    how = "send `Authorization: Bearer TOKEN` (the command line: set TOCSIN_TOKEN), or log in at /login"
     problem = {"error": f"a token is needed: {how}"}
     return JSONResponse(problem, 401, {"www-authenticate": "Bearer"})
 
