@@ -21,10 +21,10 @@ __init__ _console
 """
 
 SERVER = """
-__init__ clock errors durations yamlfile columns config resources sql query privacy spool chunks dialects
-store state vectorised duplicates load compact sources collector outbound client probes history rules evaluate
-backtest why live runbook definitions notify impact incident investigate export doctor drill web check loops
-app serving summary starter demo cli
+__init__ clock errors visible durations yamlfile columns config resources sql query privacy spool chunks
+dialects store state vectorised duplicates load compact sources collector outbound client probes history
+rules evaluate backtest why live runbook definitions notify impact incident investigate export doctor
+drill web check loops app serving summary starter demo cli
 """
 
 ORDER = {"tocsin": EMITTER.split(), "tocsin_server": SERVER.split()}

@@ -14,9 +14,9 @@ from rich.text import Text
 from tocsin_server.backtest import Episode, Report
 from tocsin_server.clock import iso
 from tocsin_server.doctor import Diagnosis
-from tocsin_server.export.rows import visible
 from tocsin_server.load import Books
 from tocsin_server.query import Labels
+from tocsin_server.visible import visible
 from tocsin_server.why import Nearest
 
 _STATE = {"firing": "bold red", "pending": "yellow", "inactive": "green"}

@@ -48,7 +48,7 @@ _PIPED_WIDTH = 160
 
 def say(message: str) -> None:
     """One line on stderr."""
-    from tocsin_server.export.rows import visible
+    from tocsin_server.visible import visible
 
     print(f"tocsin: {visible(' '.join(message.split()))}", file=sys.stderr)
 

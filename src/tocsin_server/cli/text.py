@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tocsin_server.export.rows import visible
+from tocsin_server.visible import visible
 
 _STYLES = {"firing": "bold red", "pending": "yellow", "unknown": "magenta", "silenced": "cyan", "ok": "green"}
 _SEVERITY = {"critical": "bold red", "warning": "yellow", "info": "cyan"}

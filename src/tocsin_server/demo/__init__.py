@@ -15,9 +15,9 @@ from tocsin_server.demo.live import Live
 from tocsin_server.demo.outages import OUTAGES
 from tocsin_server.demo.watch import hints, loaded_text, watching
 from tocsin_server.errors import TocsinError
-from tocsin_server.export.rows import visible
 from tocsin_server.resources import alert_rules
 from tocsin_server.rules import load_rules
+from tocsin_server.visible import visible
 
 __all__ = ["HISTORY_US", "OUTAGES", "Live", "Prepared", "run"]
 

@@ -18,12 +18,12 @@ from tocsin_server.clock import iso
 from tocsin_server.demo.folder import Prepared
 from tocsin_server.demo.outages import Outage
 from tocsin_server.doctor import diagnose
-from tocsin_server.export.rows import visible
 from tocsin_server.rules import Rule
 from tocsin_server.state import State
 from tocsin_server.state.tables import Incident, IncidentAlert, RunbookRun
 from tocsin_server.store import Store
 from tocsin_server.summary import books_text
+from tocsin_server.visible import visible
 
 #: How often the state is looked at, in seconds.
 _EVERY_S = 0.5

@@ -12,7 +12,6 @@ import csv
 import io
 import json
 import math
-import unicodedata
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -21,20 +20,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tocsin_server.sql import Result
+from tocsin_server.visible import visible
 
 #: Characters of a cell that a table shows before it cuts it.
 MAX_CELL_CHARACTERS = 500
 
-_SHORT = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
-_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-
-
-def visible(text: str) -> str:
-    r"""``text`` with control, direction, zero-width and line separator characters as ``\x1b``, ``\u202e``."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escape(c) if unicodedata.category(c) in _INVISIBLE else c for c in text)
 
 
 def iso_time(moment: datetime) -> str:
@@ -91,13 +82,6 @@ def as_csv(result: Result) -> str:
     writer.writerow([_csv_text(name) for name in result.columns])
     writer.writerows([_csv_cell(cell) for cell in row] for row in result.rows)
     return target.getvalue()
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if character in _SHORT:
-        return _SHORT[character]
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _cut(text: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from tocsin_server.notify.wording import cut, visible
+from tocsin_server.notify.wording import cut
+from tocsin_server.visible import visible
 
 MAX_CELL_CHARACTERS = 200
 _MARKUP = re.compile(r"[\\`*_\[\]<|~&#$]")

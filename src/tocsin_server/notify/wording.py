@@ -7,13 +7,13 @@ reliability bar: no control, direction or zero-width character gets through.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from tocsin_server.clock import SECOND_US, iso
 from tocsin_server.notify.grouping import Change
 from tocsin_server.privacy import clean, scrub_text
 from tocsin_server.rules import Rule
+from tocsin_server.visible import visible
 
 #: Characters of one value that are shown.
 MAX_CHARACTERS = 200
@@ -21,7 +21,6 @@ MAX_CHARACTERS = 200
 SMALL_GROUP = 10
 SEVERITIES = ("critical", "warning", "info")
 
-_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _DAY_US = 86_400 * SECOND_US
 
@@ -34,11 +33,6 @@ def shown(text: str, limit: int = MAX_CHARACTERS) -> str:
 def shown_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """Labels as they may leave; the privacy table decides by their names."""
     return {name: cut(visible(clean(name, value)), MAX_CHARACTERS) for name, value in labels.items()}
-
-
-def visible(text: str) -> str:
-    r"""``text`` with control, direction, zero-width and line separator characters as ``\u202e``."""
-    return "".join(f"\\u{ord(c):04x}" if unicodedata.category(c) in _INVISIBLE else c for c in text)
 
 
 def cut(text: str, limit: int) -> str:

@@ -21,10 +21,11 @@ from tocsin_server import incident
 from tocsin_server.clock import iso
 from tocsin_server.collector import StorageError
 from tocsin_server.errors import TocsinError
-from tocsin_server.export.rows import as_message, visible
+from tocsin_server.export.rows import as_message
 from tocsin_server.notify.outbox import deliveries
 from tocsin_server.rules.readings import SEEN_FOR_US
 from tocsin_server.state import silences
+from tocsin_server.visible import visible
 from tocsin_server.web import health
 from tocsin_server.web.bodies import BodyError, inflate, lines, read
 from tocsin_server.web.params import NotFound, Params, parse_moment

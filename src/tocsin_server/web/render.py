@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from tocsin_server.export.rows import visible
+from tocsin_server.visible import visible
 from tocsin_server.web.charts import segments, top_of
 
 #: Characters of a text that a page shows before "show more", and at most.

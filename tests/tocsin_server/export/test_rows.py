@@ -16,8 +16,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tocsin_server.export.rows import as_csv, as_json, as_table, iso_time, visible
+from tocsin_server.export.rows import as_csv, as_json, as_table, iso_time
 from tocsin_server.sql import Result
+from tocsin_server.visible import visible
 
 HOSTILE = "\x1b[31m\x07\u202eevil\u200b\ufeff\u2028\x9b2J\x00\r\nFAKE [red]line[/red]"
 INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}

@@ -173,7 +173,7 @@ def test_more_than_twenty_instances_are_counted(told: Told) -> None:
         (
             Reply(503, body="try\x1b[31m later, says bob@school.example"),
             "retry",
-            "HTTP 503: try\\u001b[31m later, says <email>",
+            "HTTP 503: try\\x1b[31m later, says <email>",
         ),
         (Reply(301), "refused", "HTTP 301"),
         (Reply(410, body="gone"), "refused", "HTTP 410: gone"),

@@ -26,7 +26,8 @@ from tocsin_server.config import Channel
 from tocsin_server.errors import TocsinError
 from tocsin_server.notify.message import Delivery
 from tocsin_server.notify.retry import Answer
-from tocsin_server.notify.wording import cut, shown, visible
+from tocsin_server.notify.wording import cut, shown
+from tocsin_server.visible import visible
 
 TIMEOUT_S = 10.0
 MAX_SUBJECT_CHARACTERS = 120
