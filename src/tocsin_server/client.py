@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from tocsin_server.errors import TocsinError
 from tocsin_server.outbound import RequestFailed, request
+from tocsin_server.store import writer
 
 RUN_FILE = "run.json"
 _MOST_BYTES = 256 << 20
@@ -87,6 +88,8 @@ def running(folder: Path) -> Client | None:
     """The server that runs on a data folder, if one does and answers."""
     try:
         about = json.loads((folder / RUN_FILE).read_text())
+        if writer(folder) != about["pid"]:  # of a killed process: its address may be another server's by now
+            return None
         client = at_url(about["url"], about["token"])
         client.text("GET", "/healthz")
     except (OSError, ValueError, LookupError, TypeError, TocsinError):

@@ -42,7 +42,13 @@ SEGMENT_US = 30 * SECOND_US
 RETIRED_US = 300 * SECOND_US
 #: Idempotency keys are honoured for this long (row I6).
 KEY_US = 86_400 * SECOND_US
+#: Lines of one batch: each that is refused is in the answer.
+MOST_LINES = 500_000
+#: Statements of people that run at once (reliability table 3.2); the others wait.
+MOST_QUERIES = 2
 _THREADS = 2
+#: What may pass, so that a segment is tried again: the disk, or the memory, is full.
+_TRANSIENT = (OSError, MemoryError, duckdb.IOException, duckdb.OutOfMemoryException, sqlite3.OperationalError)
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +107,7 @@ def _judge(data: bytes, context: Context, *, whole: bool) -> _Judged:
 
 
 class _Open:
-    """The segment that is written to, and how many of its appends are durable."""
+    """The segment that is written to: how many bytes of whole appends it holds, how many are durable."""
 
     def __init__(self, segment: Segment, opened_at: int) -> None:
         self.segment, self.opened_at = segment, opened_at
@@ -109,7 +115,9 @@ class _Open:
         self._committing = threading.Lock()
 
     def commit(self, mine: int) -> None:
-        """One ``fdatasync`` for everybody who waits. Raises OSError unless append ``mine`` is durable."""
+        """One ``fdatasync`` for everybody who waits. Raises OSError unless the first ``mine`` bytes are
+        durable.
+        """
         with self._committing:
             if self.durable < mine:
                 appended = self.appended
@@ -117,8 +125,12 @@ class _Open:
                 self.durable = appended
 
     def close(self) -> None:
-        """Closes the file; who still waits for its append is told by :meth:`commit` how it went."""
+        """Closes the file; who still waits for its append is told by :meth:`commit` how it went. What is not
+        durable was refused and is cut off: it may come again, and must not be stored twice.
+        """
         with self._committing:
+            with suppress(OSError):
+                self.segment.cut(self.durable)
             self.segment.close()
 
 
@@ -134,6 +146,8 @@ class Collector:
         self._appending = threading.Lock()
         self._sealing = threading.RLock()
         self._open: _Open | None = None
+        self._closed = False
+        self._queries = threading.BoundedSemaphore(MOST_QUERIES)
         self._waiting: deque[Path] = deque()
         self._positions: dict[str, int] = {}
         #: Answers by key that are not sealed yet: of the open segment, and of the one being sealed.
@@ -150,21 +164,22 @@ class Collector:
 
     def _recover(self) -> None:
         """Seals what an earlier process left."""
-        sealed = self._store.manifest.sealed_segments()
-        for path in segments(self._store.spool):
-            if path.name in sealed:
-                path.unlink()
-            else:
-                self._waiting.append(path)
+        self._waiting.extend(segments(self._store.spool))
         self._seal_waiting()
 
     def close(self) -> None:
-        """Seals everything and stops the threads."""
-        try:
-            self.flush()
-        finally:
-            self._workers.close()
-            self._database.close()
+        """Seals everything and stops the threads; what comes later is refused."""
+        with self._sealing:
+            try:
+                self.flush()
+            finally:
+                with self._appending:
+                    self._closed = True
+                    opened, self._open = self._open, None
+                if opened is not None:  # came after the flush: the next process seals it
+                    self._finish(opened)
+                self._workers.close()
+                self._database.close()
 
     # Writing
 
@@ -173,11 +188,11 @@ class Collector:
         now, opened = self._clock(), None
         try:
             with self._appending:
+                self._refuse_when_closed()
                 opened = self._open = self._open or _Open(Segment(self._store.spool, now), now)
                 for lines in batches:
                     opened.segment.append(self._batch(lines, now))
-                opened.appended += 1
-                mine = opened.appended
+                mine = opened.appended = opened.segment.bytes
             opened.commit(mine)
         except OSError as error:
             self._abandon(opened, error)
@@ -186,7 +201,11 @@ class Collector:
             ) from None
         self.error = None
         if opened.segment.bytes >= SEGMENT_BYTES:
-            self.flush()
+            self._refresh()
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise StorageError("the server stops: send these lines again when it runs")
 
     def _batch(self, lines: Lines, now: int) -> Batch:
         position = self._positions.get(lines.source)
@@ -213,14 +232,18 @@ class Collector:
         with self._appending:
             if opened is not None and self._open is opened:
                 self._open = None
-                self._waiting.append(opened.segment.path)
                 opened.close()
+                self._waiting.append(opened.segment.path)
 
     # From the spool to the table
 
     def flush(self) -> None:
-        """Makes everything that is durable part of the events table."""
+        """Makes everything that is durable part of the events table. Raises StorageError when the disk
+        refuses.
+        """
         with self._sealing:
+            if self._closed:
+                return
             with self._appending:
                 opened, self._open = self._open, None
                 if opened is not None:
@@ -244,7 +267,7 @@ class Collector:
             path = self._waiting[0]
             try:
                 self.recovery.add(seal(self._store, path, Options(threads=_THREADS), self._workers)[1])
-            except (OSError, duckdb.IOException, sqlite3.OperationalError) as error:
+            except _TRANSIENT as error:
                 self.error = getattr(error, "strerror", None) or " ".join(str(error).split())
                 raise StorageError(
                     f"events cannot be written to {self._store.events}: {self.error}; free some space"
@@ -269,17 +292,20 @@ class Collector:
     def maintain(self, now_us: int, raw_us: int, max_bytes: int | None) -> None:
         """Merges small files, drops what retention no longer keeps, deletes what no reader uses any more."""
         files = self._store.manifest.files()
+        while self._retired and now_us - self._retired[0][0] >= RETIRED_US:
+            self._retired.popleft()[1].unlink(missing_ok=True)
         dropped = expired(files, now_us, raw_us, max_bytes)
-        retired = drop(self._store, dropped) if dropped else []
-        with self._database.cursor() as cursor:
-            for group in mergeable([file for file in files if file not in dropped]):
-                retired += merge(cursor, self._store, group)
+        if dropped:
+            self._retire(drop(self._store, dropped), now_us)
         self._store.expire(now_us)
         with self._store.manifest.transaction():
             self._store.manifest.expire_batch_keys(now_us - KEY_US)
-        self._retired.extend((now_us, path) for path in retired)
-        while self._retired and now_us - self._retired[0][0] >= RETIRED_US:
-            self._retired.popleft()[1].unlink(missing_ok=True)
+        with self._database.cursor() as cursor:  # last, for it needs space
+            for group in mergeable([file for file in files if file not in dropped]):
+                self._retire(merge(cursor, self._store, group), now_us)
+
+    def _retire(self, paths: Sequence[Path], now_us: int) -> None:
+        self._retired.extend((now_us, path) for path in paths)
 
     # Reading
 
@@ -312,8 +338,13 @@ class Collector:
         """One guarded SELECT."""
         guard(sql)
         limits = Limits(rows=rows)
-        with self.locked(limits.memory_bytes) as connection:
-            return run(connection, sql, limits)
+        if not self._queries.acquire(timeout=limits.seconds):
+            raise TocsinError(f"{MOST_QUERIES} queries run already: wait until one is done, and try again")
+        try:
+            with self.locked(limits.memory_bytes) as connection:
+                return run(connection, sql, limits)
+        finally:
+            self._queries.release()
 
     # Batches that want an answer
 
@@ -331,8 +362,11 @@ class Collector:
         ``stored``, how many were ``duplicates``, which were ``rejected`` and why; in ``detail`` also the
         stored ``events`` by name, ``logs`` and ``blank`` lines.
 
-        With the ``key`` of an earlier batch nothing is taken and the earlier answer is given again.
+        With the ``key`` of an earlier batch nothing is taken and the earlier answer is given again. Raises
+        StorageError when the disk refuses, TocsinError when there are too many lines.
         """
+        if data.count(b"\n") > MOST_LINES:
+            raise TocsinError(f"the batch has more than {MOST_LINES} lines: send smaller ones")
         lines = Lines(source, data, None, service, environment)
         if key is None:
             return self._ingest(lines, detail)
@@ -344,7 +378,8 @@ class Collector:
             self._in_flight.add(key)
         try:
             answer = self._ingest(replace(lines, key=key), detail)
-            self._answers[key] = answer
+            with self._appending:  # a flush takes them away
+                self._answers[key] = answer
             return answer
         finally:
             with self._answered:

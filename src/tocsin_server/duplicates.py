@@ -97,7 +97,8 @@ def _without(
     query = f"SELECT epoch_us(min(ts)), epoch_us(max(ts)), count(own_id) FROM {parquet.scan([path])}"
     min_ts, max_ts, own_ids = connection.execute(query).fetchall()[0]
     name = str(path.relative_to(store.events))
-    return [SealedFile(name, left, path.stat().st_size, min_ts, max_ts, own_ids, file.is_tail)]
+    size = path.stat().st_size
+    return [SealedFile(name, left, size, min_ts, max_ts, own_ids, file.is_tail, file.received_at)]
 
 
 class RecentIds:

@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 #: Longest sleep between two looks, in seconds: how late a step can notice that the clock was moved.
 _LONGEST_S = 5.0
 _LONGEST_PAUSE_S = 30.0
+_MOST_DOUBLINGS = 10
 
 
 class Loop:
@@ -42,10 +43,14 @@ class Loop:
         """There may be something to do."""
         self._woken.set()
 
-    def stop(self, timeout_s: float) -> None:
-        """Lets the step that runs finish, and ends the thread."""
+    def ask_to_stop(self) -> None:
+        """No step is begun any more."""
         self._stopped.set()
         self._woken.set()
+
+    def stop(self, timeout_s: float) -> None:
+        """Lets the step that runs finish, and ends the thread."""
+        self.ask_to_stop()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
@@ -59,8 +64,10 @@ class Loop:
         }
 
     def _run(self) -> None:
-        while not self._stopped.is_set():
+        while True:
             self._woken.clear()
+            if self._stopped.is_set():  # looked at after the clear: the wake of a stop is not lost
+                return
             self._woken.wait(self._once())
 
     def _once(self) -> float:
@@ -71,7 +78,7 @@ class Loop:
             self._failures += 1
             self._error = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
             _log.exception("%s failed", self.name)
-            return min(0.5 * 2.0**self._failures, _LONGEST_PAUSE_S)
+            return min(2.0 ** min(self._failures - 1, _MOST_DOUBLINGS), _LONGEST_PAUSE_S)
         self._failures, self._error, self._last_at = 0, None, self._clock()
         if due is None:
             return _LONGEST_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import os
@@ -12,8 +13,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tocsin_server.app import opened
 from tocsin_server.client import RUN_FILE
@@ -25,6 +28,9 @@ from tocsin_server.web import create_app
 #: Requests that run get this long to finish when the server is told to stop, in seconds.
 _GRACE_S = 5
 _MOST_CONNECTIONS = 256
+#: A client that sends is looked at this often, in seconds, and closed when it was too slow so many times.
+_LOOK_S, _SLOW_LOOKS = 5.0, 2
+_LEAST_BYTES = int(_LOOK_S * 1024)
 
 
 def serve(
@@ -102,10 +108,52 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+class Connection(H11Protocol):
+    """A connection whose client must get on with what it sends: two times in a row less than a kibibyte a
+    second, and it is closed (row I7). Else a few hundred silent clients would shut everybody out.
+    """
+
+    _received = _slow = 0
+    _next_look: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Begins to watch."""
+        super().connection_made(transport)
+        self._look_later()
+
+    def data_received(self, data: bytes) -> None:
+        """Counts."""
+        self._received += len(data)
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends the watch."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+        super().connection_lost(exc)
+
+    def _look_later(self) -> None:
+        self._received = 0
+        self._next_look = self.loop.call_later(_LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._slow = self._slow + 1 if self._is_awaited() and self._received < _LEAST_BYTES else 0
+        if self._slow < _SLOW_LOOKS:
+            self._look_later()
+        else:
+            self.transport.close()
+
+    def _is_awaited(self) -> bool:
+        """Whether the next bytes are the client's; between two requests the keep-alive time holds."""
+        sends = self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and not self.flow.read_paused
+        return sends and self.timeout_keep_alive_task is None
+
+
 def _web_server(app: FastAPI) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
+            http=Connection,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -107,6 +107,10 @@ class Segment:
             self._suspect = True
             raise
 
+    def cut(self, length: int) -> None:
+        """Leaves only the first ``length`` bytes: what follows was refused, and may come again."""
+        os.ftruncate(self._fd, length)
+
     def close(self) -> None:
         """Closes the file."""
         os.close(self._fd)

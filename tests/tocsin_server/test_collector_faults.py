@@ -17,7 +17,9 @@ import pytest
 from tests.tocsin_server.loading import NOW, log
 from tocsin_server import collector as module
 from tocsin_server.collector import Collector, Lines, StorageError
+from tocsin_server.errors import TocsinError
 from tocsin_server.spool import segments
+from tocsin_server.sql import Limits
 from tocsin_server.store import Store, duckdb_connection, parquet
 
 DAY_US = 86_400_000_000
@@ -45,7 +47,9 @@ def post(collector: Collector, data: bytes, key: str | None = None) -> dict[str,
 
 def messages(collector: Collector) -> list[str]:
     with collector.connect() as connection:
-        return [row[0] for row in connection.execute("SELECT message FROM events ORDER BY message").fetchall()]
+        return [
+            row[0] for row in connection.execute("SELECT message FROM events ORDER BY message").fetchall()
+        ]
 
 
 def failing(error: Exception, times: int, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -209,3 +213,28 @@ def test_D6_a_file_that_cannot_be_written_whole_is_not_left_behind(tmp_path: Pat
     with duckdb_connection(1) as connection, pytest.raises(duckdb.Error):
         parquet.write(connection, "SELECT error('the disk is full')", path)
     assert not path.exists()
+
+
+def test_I1_a_batch_of_too_many_lines_is_refused_whole(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_LINES", 2)
+    assert post(collector, log("a") * 2)["stored"] == 2
+    with pytest.raises(TocsinError, match="more than 2 lines: send smaller ones"):
+        post(collector, b"x\n" * 3)
+    assert messages(collector) == ["a", "a"]
+
+
+def test_I17_queries_above_the_limit_wait_and_are_told(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Limits", lambda rows: Limits(seconds=0.01, rows=rows))
+    for _ in range(module.MOST_QUERIES):
+        assert collector._queries.acquire(timeout=1)
+    with pytest.raises(TocsinError, match="2 queries run already: wait"):
+        collector.query("SELECT 1", 1)
+    for _ in range(module.MOST_QUERIES):
+        collector._queries.release()
+    monkeypatch.undo()
+    for _ in range(module.MOST_QUERIES + 1):
+        assert collector.query("SELECT 1 AS one", 1).rows == [(1,)]

@@ -75,3 +75,12 @@ def test_a_failing_step_is_not_ok(caplog: pytest.LogCaptureFixture) -> None:
     assert loop.status()["error"] == "ValueError: broken badly"
     assert loop.status()["ok"] is False
     loop.stop(PATIENCE_S)
+
+
+def test_E8_a_step_that_fails_all_night_is_still_tried(caplog: pytest.LogCaptureFixture) -> None:
+    def step(_now: int) -> None:
+        raise OSError("the disk is full")
+
+    loop = Loop("test", real_clock, step)
+    caplog.set_level(100)
+    assert max(loop._once() for _ in range(1100)) == 30.0

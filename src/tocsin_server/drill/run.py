@@ -79,11 +79,42 @@ def drill(
         if episode is not None:
             steps = flow(lambda _as_of_us: _locked(store), marker)
             walk = _Walk(state, marker, steps, clock, pause)
-            for to, at_us in (("firing", episode.fired_at), ("resolved", episode.resolved_at)):
-                if at_us is not None:
-                    walk.through(episode, to, at_us)
+            try:
+                for to, at_us in (("firing", episode.fired_at), ("resolved", episode.resolved_at)):
+                    if at_us is not None:
+                        walk.through(episode, to, at_us)
+            finally:
+                end_unfinished(state, clock(), marker)
     report = _report(state, marker, fault, episode)
     return {**report, "seconds": round((clock() - started_us) / SECOND_US, 3)}
+
+
+def end_unfinished(state: State, now_us: int, marker: str | None = None) -> int:
+    """Resolves what a drill left firing (default: all drills; at start-up none can be running): else people
+    would be told of it again and again. Returns how many alerts that were.
+    """
+    of_drill = AlertTransition.drill != "" if marker is None else AlertTransition.drill == marker
+    ended = select(AlertTransition.drill).where(of_drill, AlertTransition.to == "resolved")
+    with state.transaction() as session:
+        left = select(AlertTransition).where(of_drill, AlertTransition.to == "firing")
+        rows = session.scalars(left.where(AlertTransition.drill.not_in(ended))).all()
+        session.add_all(_resolved(row, now_us) for row in rows)
+    return len(rows)
+
+
+def _resolved(fired: AlertTransition, now_us: int) -> AlertTransition:
+    return AlertTransition(
+        at=now_us,
+        evaluated_at=now_us,
+        alert=fired.alert,
+        labels_key=fired.labels_key,
+        labels=fired.labels,
+        to="resolved",
+        pending_at=fired.pending_at,
+        fired_at=fired.fired_at,
+        value=fired.value,
+        drill=fired.drill,
+    )
 
 
 def fault_of(alert: str) -> Fault:

@@ -14,6 +14,7 @@ from tocsin_server.chunks import CHUNK_BYTES, Chunk, cut
 from tocsin_server.clock import Clock
 from tocsin_server.errors import TocsinError
 from tocsin_server.load import Books, Loader, Options, Origin, Workers
+from tocsin_server.sources.checkpoint import Checkpoint
 from tocsin_server.sources.identity import Fingerprint, longest_known
 from tocsin_server.store import Store
 from tocsin_server.store.manifest import Content
@@ -37,11 +38,14 @@ def load_file(store: Store, path: Path, clock: Clock, options: Options) -> Books
     The same bytes add nothing under any name. A file that grew continues where it ended; a last line that had
     no newline then is read again and replaces what was made of it.
 
-    Raises TocsinError when the path cannot be read, is no regular file or is compressed.
+    Raises TocsinError when the path cannot be read, is no regular file, is compressed, or is followed by a
+    server that has not read it to its end.
     """
     fd = _open(path)
     try:
         length = os.fstat(fd).st_size
+        if _is_followed(store, fd, path, length):
+            return Books()
         contents = store.manifest.contents(up_to=length)
         known = longest_known(_blocks(fd, path, 0, length), contents) if contents else None
         if length == 0 or (known and known.length == length):
@@ -49,6 +53,20 @@ def load_file(store: Store, path: Path, clock: Clock, options: Options) -> Books
         return _load(store, fd, path, length, known, clock(), options)
     finally:
         os.close(fd)
+
+
+def _is_followed(store: Store, fd: int, path: Path, length: int) -> bool:
+    """Whether a server follows this very file and has loaded all of it."""
+    status = os.fstat(fd)
+    points = (Checkpoint.from_row(row) for row in store.manifest.checkpoints().values())
+    mine = (point for point in points if point.identity == (status.st_dev, status.st_ino))
+    offset = max((point.offset for point in mine if point.fits(fd)), default=0)
+    if 0 < offset < length:
+        raise TocsinError(
+            f"{path} is followed by `tocsin up`, which has read {offset} of its {length} bytes:"
+            " let that read the rest"
+        )
+    return offset > 0
 
 
 def known_length(store: Store, fd: int, length: int) -> int:

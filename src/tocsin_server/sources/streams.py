@@ -44,12 +44,8 @@ def load_stream(store: Store, fd: int, clock: Clock, options: Options, stop: int
 def recover_spool(store: Store, options: Options) -> Recovery:
     """Seals what a crashed process left in the spool; use inside ``store.writing()``."""
     recovery = Recovery()
-    sealed = store.manifest.sealed_segments()
     for path in segments(store.spool):
-        if path.name in sealed:
-            _delete(store, path)
-        else:
-            recovery.add(seal(store, path, options)[1])
+        recovery.add(seal(store, path, options)[1])
     return recovery
 
 
@@ -59,9 +55,12 @@ def seal(
     """Makes one segment's lines events, in one manifest transaction that also says so of the segment, and
     deletes it. What is damaged is kept in the quarantine folder first.
 
-    Whoever seals often hands in the ``workers``.
+    Whoever seals often hands in the ``workers``. A segment that was sealed before is only deleted.
     """
     books, recovery = Books(), Recovery()
+    if path.name in store.manifest.sealed_segments():
+        _delete(store, path)
+        return books, recovery
     places: dict[str, tuple[int, int | None]] = {}
     with nullcontext(workers) if workers else Workers(options.threads) as crew:
         runs = [_parsed(store, run, options, crew, places) for run in _runs(read_segment(path, recovery))]
@@ -170,7 +169,7 @@ def _chunk(run: list[Batch], base: int) -> Chunk:
 
 
 def _delete(store: Store, path: Path) -> None:
-    path.unlink()
+    path.unlink(missing_ok=True)
     sync_directory(store.spool)
     with store.manifest.transaction():
         store.manifest.forget_segment(path.name)

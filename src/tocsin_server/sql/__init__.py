@@ -28,7 +28,7 @@ Chains of ``||`` and ``replace`` can still build a large text: whoever must not 
 in its own process.
 """
 
-from tocsin_server.sql.guard import RefusedSQL, guard
+from tocsin_server.sql.guard import RefusedSQL, empty_database, guard
 from tocsin_server.sql.run import Limits, Result, lock, run
 
-__all__ = ["Limits", "RefusedSQL", "Result", "guard", "lock", "run"]
+__all__ = ["Limits", "RefusedSQL", "Result", "empty_database", "guard", "lock", "run"]

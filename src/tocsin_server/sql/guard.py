@@ -80,11 +80,13 @@ def _is_operand(text: bytes, token: tuple[int, str], end: int) -> bool:
 
 
 @functools.cache
-def _parser() -> duckdb.DuckDBPyConnection:
-    """An empty database of our own: only its parser is used."""
-    connection = duckdb.connect(":memory:")
+def empty_database() -> duckdb.DuckDBPyConnection:
+    """A locked database without tables: only its parser and its functions are used, through cursors.
+
+    The whole process shares it: each database is 4 MiB.
+    """
+    connection = duckdb.connect(":memory:", config={"threads": 1, "async_threads": 1})
     for setting in (
-        "threads = 1",
         f"max_expression_depth = {MAX_DEPTH}",
         "enable_external_access = false",
         "lock_configuration = true",
@@ -95,10 +97,10 @@ def _parser() -> duckdb.DuckDBPyConnection:
 
 def _ask_parser(question: str, text: str) -> str:
     try:
-        with _parser().cursor() as connection:
+        with empty_database().cursor() as connection:
             answer = connection.execute(question, [text]).fetchone()
     except duckdb.Error as error:
-        _parser.cache_clear()  # an internal error would end the database for every later statement
+        empty_database.cache_clear()  # an internal error would end the database for every later statement
         raise RefusedSQL(f"DuckDB cannot read the statement: {' '.join(str(error).split())}") from None
     return str(answer[0]) if answer else ""
 

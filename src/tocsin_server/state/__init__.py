@@ -39,7 +39,11 @@ class State:
         path = folder / "state.db"
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "check_same_thread": False})
+        engine = create_engine(
+            f"sqlite:///{path}",
+            connect_args={"timeout": 30, "check_same_thread": False},
+            hide_parameters=True,  # errors are logged: they must not quote evidence
+        )
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_immediate)
         return cls(engine)
@@ -51,7 +55,9 @@ class State:
             parsed = make_url(url)
             if parsed.get_backend_name() != "postgresql":
                 raise TocsinError("the state's address is not postgresql://…; correct it")
-            engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+            engine = create_engine(
+                parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, hide_parameters=True
+            )
             with engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
         except (ArgumentError, SQLAlchemyError) as error:

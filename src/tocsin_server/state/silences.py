@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 
 from tocsin_server.clock import iso
 from tocsin_server.errors import TocsinError
+from tocsin_server.sql import empty_database
 from tocsin_server.state.tables import AuditEntry, Silence
-from tocsin_server.store import duckdb_connection
 
 #: Longest name, value and expression of a matcher, in characters.
 MAX_CHARACTERS = 500
@@ -92,13 +92,9 @@ def silenced(session: Session, labels: Mapping[str, str], now_us: int) -> Silenc
 
 @functools.lru_cache(maxsize=4096)
 def _full_match(expression: str, value: str) -> bool:
-    row = _engine().cursor().execute("SELECT regexp_full_match(?, ?, 's')", [value, expression]).fetchone()
+    with empty_database().cursor() as connection:
+        row = connection.execute("SELECT regexp_full_match(?, ?, 's')", [value, expression]).fetchone()
     return bool(row and row[0])
-
-
-@functools.cache
-def _engine() -> duckdb.DuckDBPyConnection:
-    return duckdb_connection(threads=1)
 
 
 # --- changing -------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from tocsin_server.errors import TocsinError
 from tocsin_server.spool import segments, sync_directory
 from tocsin_server.store import parquet
 from tocsin_server.store.manifest import Manifest, SealedFile
+
+_LOCK_TRIES, _LOCK_PAUSE_S = 4, 0.02
 
 
 class Store:
@@ -69,13 +72,11 @@ class Store:
         """
         fd = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _lock(fd):
                 pid = os.pread(fd, 32, 0).decode().strip() or "unknown"
                 raise TocsinError(
                     f"{self.folder} is being written by process {pid}: wait for it, or choose another --data"
-                ) from None
+                )
             os.truncate(fd, 0)
             os.pwrite(fd, str(os.getpid()).encode(), 0)
             self._remove_orphans()
@@ -125,6 +126,32 @@ class Store:
         return files if since_us is None else [file for file in files if file.max_ts > since_us]
 
 
+def writer(folder: Path) -> int | None:
+    """The pid of the process that writes to a data folder now; None when none does. Raises OSError or
+    ValueError when that cannot be found out.
+    """
+    fd = os.open(folder / "lock", os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.pread(fd, 32, 0))
+    finally:
+        os.close(fd)
+    return None
+
+
+def _lock(fd: int) -> bool:
+    """Whether the lock is ours now; who asks for the :func:`writer` holds it for a moment."""
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(_LOCK_PAUSE_S)
+        else:
+            return True
+    return False
+
+
 def _make_folder(folder: Path) -> None:
     """Makes the folder (mode 0700) and those above it, durably."""
     if not folder.is_dir():
@@ -136,7 +163,11 @@ def _make_folder(folder: Path) -> None:
 def duckdb_connection(threads: int | None = None) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB in UTC that loads no extension and keeps the order of rows."""
     connection = duckdb.connect(
-        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+        config={
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "async_threads": 1,  # for files on other machines, of which there are none; 8 by default
+        }
     )
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET temp_directory = ''")  # lines that are not redacted yet must not spill to disk

@@ -40,9 +40,16 @@ def event_id(source: str, position: int) -> str:
 
 
 def write(connection: duckdb.DuckDBPyConnection, select: str, path: Path) -> None:
-    """Writes the rows of ``select`` (columns as :data:`STORED`) to ``path`` and makes the file durable."""
+    """Writes the rows of ``select`` (columns as :data:`STORED`) to ``path`` and makes the file durable.
+
+    Raises duckdb.Error and leaves no file when that fails.
+    """
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-    connection.execute(f"COPY ({select}) TO '{_quote(path)}' ({_COPY_OPTIONS})")
+    try:
+        connection.execute(f"COPY ({select}) TO '{_quote(path)}' ({_COPY_OPTIONS})")
+    except duckdb.Error:
+        path.unlink(missing_ok=True)  # a full disk must not be filled with halves of files
+        raise
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

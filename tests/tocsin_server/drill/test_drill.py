@@ -15,7 +15,7 @@ from tocsin_server import incident
 from tocsin_server.clock import SECOND_US
 from tocsin_server.config import Settings
 from tocsin_server.drill import drill
-from tocsin_server.drill.run import Connect, Step, fault_of
+from tocsin_server.drill.run import Connect, Step, end_unfinished, fault_of
 from tocsin_server.errors import TocsinError
 from tocsin_server.investigate import Investigator
 from tocsin_server.notify.outbox import Notifier
@@ -124,3 +124,43 @@ def test_an_alert_without_a_fault_or_a_rule_is_refused(tmp_path: Path) -> None:
             drill("Watchdog", catalogue().rules, state, flow, clock)
         with pytest.raises(TocsinError, match="there is no alert HighErrorRate"):
             drill("HighErrorRate", [], state, flow, clock)
+
+
+def test_a_drill_that_was_cut_off_is_resolved(tmp_path: Path) -> None:
+    """Else people would be told of it every few hours, for ever."""
+    with installation(tmp_path) as (state, flow, clock):
+
+        def cut_off(connect: Connect, marker: str) -> Sequence[Step]:
+            def broken(_now_us: int) -> None:
+                raise OSError("the disk is full")
+
+            return flow(connect, marker)[0], broken
+
+        with pytest.raises(OSError, match="the disk is full"):
+            drill("HighErrorRate", catalogue().rules, state, cut_off, clock, clock.wait)
+        assert incident.step(state, catalogue(), (), clock.now) == 1
+        with state.reading() as session:
+            assert session.scalars(select(Incident.status)).all() == ["resolved"]
+
+
+def test_E1_a_drill_of_a_process_that_ended_is_resolved_at_the_next_start(tmp_path: Path) -> None:
+    with installation(tmp_path) as (state, _flow, clock):
+        with state.transaction() as session:
+            session.add(
+                AlertTransition(
+                    at=NOW_US,
+                    evaluated_at=NOW_US,
+                    alert="HighErrorRate",
+                    labels_key="{}",
+                    labels={},
+                    to="firing",
+                    pending_at=NOW_US,
+                    fired_at=NOW_US,
+                    drill="drill-of-yesterday",
+                )
+            )
+        assert end_unfinished(state, clock.now) == 1
+        assert end_unfinished(state, clock.now) == 0
+        incident.step(state, catalogue(), (), clock.now)
+        with state.reading() as session:
+            assert session.scalars(select(Incident.status)).all() == ["resolved"]

@@ -17,6 +17,7 @@ from tocsin_server.chunks import KEPT_BYTES, MAX_LINE_BYTES
 from tocsin_server.errors import TocsinError
 from tocsin_server.load import Books, Options
 from tocsin_server.sources import load_file
+from tocsin_server.sources.reader import Reader
 from tocsin_server.store import Store
 from tocsin_server.store.manifest import DeadLetter
 
@@ -392,3 +393,18 @@ def test_D18_a_file_loaded_in_any_steps_is_the_file_loaded_at_once(
         ids(store)
         store.close()
     assert results[0] == results[1]
+
+
+def test_a_file_that_a_server_follows_adds_nothing(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_bytes(log("a"))
+    with path.open("rb") as file:
+        reader = Reader(file.fileno(), path.stat().st_size)
+        point = reader.checkpoint(str(path), str(path))
+    with store.manifest.transaction():
+        store.manifest.set_checkpoint("1:2", point.as_row())
+    assert load(store, path).lines == 0
+    with path.open("ab") as file:
+        file.write(log("b"))
+    with pytest.raises(TocsinError, match="is followed by `tocsin up`, which has read"):
+        load(store, path)
