@@ -28,7 +28,7 @@ from tocsin_server.columns import Event
 from tocsin_server.compact import drop, expired, merge, mergeable
 from tocsin_server.dialects import Context, Parsed, Rejected, is_certain, parse_line
 from tocsin_server.duplicates import RecentIds
-from tocsin_server.errors import TocsinError
+from tocsin_server.errors import BusyError, TocsinError
 from tocsin_server.load import Options, Workers
 from tocsin_server.sources.streams import seal
 from tocsin_server.spool import Batch, Recovery, Segment, segments
@@ -339,7 +339,7 @@ class Collector:
         guard(sql)
         limits = Limits(rows=rows)
         if not self._queries.acquire(timeout=limits.seconds):
-            raise TocsinError(f"{MOST_QUERIES} queries run already: wait until one is done, and try again")
+            raise BusyError(f"{MOST_QUERIES} queries run already: wait until one is done, and try again")
         try:
             with self.locked(limits.memory_bytes) as connection:
                 return run(connection, sql, limits)

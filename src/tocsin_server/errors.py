@@ -11,6 +11,10 @@ class TocsinError(Exception):
     """Ends a command with exit code 2. Its text is one line: what happened, where, and what to do next."""
 
 
+class BusyError(TocsinError):
+    """There is too much to do now; the same again in a moment will work."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
     """One fault in a file that people write; ``line`` counts from 1 (for a missing key: the line of its

@@ -14,13 +14,13 @@ import json
 import math
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
-
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from tocsin_server.sql import Result
 from tocsin_server.visible import visible
+
+if TYPE_CHECKING:  # a server prints no tables and need not hold what does
+    from rich.table import Table
 
 #: Characters of a cell that a table shows before it cuts it.
 MAX_CELL_CHARACTERS = 500
@@ -36,6 +36,9 @@ def iso_time(moment: datetime) -> str:
 
 def as_table(result: Result) -> Table:
     """The answer as a Rich table; long cells are cut, and a last row says that there are more."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table()
     for name, kind in zip(result.columns, result.types, strict=True):
         table.add_column(

@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from tocsin_server import incident
 from tocsin_server.clock import iso
 from tocsin_server.collector import StorageError
-from tocsin_server.errors import TocsinError
+from tocsin_server.errors import BusyError, TocsinError
 from tocsin_server.export.rows import as_message
 from tocsin_server.notify.outbox import deliveries
 from tocsin_server.rules.readings import SEEN_FOR_US
@@ -376,6 +376,7 @@ def json_errors(app: FastAPI) -> None:
 
     handled(BodyError, lambda _request, error: _error(error.status, error.message))
     handled(StorageError, lambda _request, error: _error(503, str(error), _RETRY_LATER))
+    handled(BusyError, lambda _request, error: _error(429, str(error), _RETRY_SOON))
     handled(NotFound, lambda _request, error: _error(404, str(error)))
     handled(
         TocsinError, lambda _request, error: _error(404 if "there is no" in str(error) else 400, str(error))

@@ -12,8 +12,6 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import zstandard
-
 MAX_SENT_BYTES = 10 << 20
 MAX_INFLATED_BYTES = 50 << 20
 MAX_RATIO = 100
@@ -59,7 +57,7 @@ def inflate(body: bytes, encoding: str) -> bytes:
                 raise BodyError(413, f"the body inflates to more than {MAX_INFLATED_BYTES >> 20} MiB")
             if len(whole) > RATIO_FROM_BYTES and len(whole) > MAX_RATIO * len(body):
                 raise BodyError(413, f"the body inflates more than {MAX_RATIO} times; send it uncompressed")
-    except (zlib.error, zstandard.ZstdError, EOFError):
+    except (zlib.error, EOFError):
         raise BodyError(400, f"the body is not whole {name} data; send it again") from None
     return bytes(whole)
 
@@ -80,11 +78,17 @@ def _zlib_steps(wbits: int) -> Callable[[bytes], Iterator[bytes]]:
 
 
 def _zstd_steps(body: bytes) -> Iterator[bytes]:
+    import zstandard
+
     context = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     while body:
         inflater = context.decompressobj()
         while body and not inflater.eof:  # 4 bytes can become 128 KiB, so few are given at once
-            yield inflater.decompress(body[:_ZSTD_BYTES])
+            try:
+                step = inflater.decompress(body[:_ZSTD_BYTES])
+            except zstandard.ZstdError:
+                raise EOFError from None
+            yield step
             body = body[_ZSTD_BYTES:] if not inflater.eof else inflater.unused_data + body[_ZSTD_BYTES:]
         if not inflater.eof:
             raise EOFError
