@@ -157,7 +157,7 @@ def _login_first(scope: Scope, headers: Headers) -> Response:
         path = scope["path"] + (f"?{query}" if query else "")
         return RedirectResponse(f"/login?next={quote(path)}", 303)
     how = "send `Authorization: Bearer TOKEN` (the command line: set TOCSIN_TOKEN), or log in at /login"
-    problem = {"error": f"a token is needed: {how}"}
+    problem = {"error": f"unauthorized: {how}"}
     return JSONResponse(problem, 401, {"www-authenticate": "Bearer"})
 
 

@@ -51,7 +51,7 @@ def test_times_are_read_as_people_write_them(text: str, seconds: int) -> None:
     assert parse_moment(text, NOW_US) == NOW_US + seconds * SECOND
 
 
-@pytest.mark.parametrize("text", ["x", "now-", "now+1h", "2026-13-01", "9" * 400, "\0", "now-99999w"])
+@pytest.mark.parametrize("text", ["x", "now-", "now*1h", "2026-13-01", "9" * 400, "\0", "now-99999w"])
 def test_what_is_no_time_is_said(text: str) -> None:
     with pytest.raises(BadRequest, match="is no time"):
         parse_moment(text, NOW_US)
