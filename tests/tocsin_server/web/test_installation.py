@@ -1,4 +1,6 @@
-"""Every page over a whole installation, after a drill went through all of it: real rows, not made-up ones."""
+"""Every page over a whole installation, after a drill went through all of it: real rows, not made-up ones;
+with its state in SQLite and in PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.tocsin_server.loading import log, request
+from tests.tocsin_server.loading import log
+from tests.tocsin_server.loading import request as answered
 from tocsin_server.app import opened
 from tocsin_server.clock import iso, real_clock
 from tocsin_server.config import Settings
@@ -18,15 +21,22 @@ from tocsin_server.web.asgi import Call, call_app
 from tocsin_server.web.pages import PAGES
 
 
-@pytest.fixture(scope="module")
-def call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def call(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
+    state = {}
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgresql")
+        server.psql("CREATE DATABASE installation")
+        secret = tmp_path_factory.mktemp("secret") / "url"
+        secret.write_text(server.get_uri(database="installation"))
+        state = {"state": {"postgresql": {"file": str(secret)}}}
     with WebhookReceiver() as receiver:
         notify = {"channels": {"chat": {"webhook": {"url": receiver.url}}}, "routes": [{"to": ["chat"]}]}
-        settings = Settings.model_validate({"notify": notify})
+        settings = Settings.model_validate({"notify": notify, **state})
         with opened(settings, tmp_path_factory.mktemp("up") / "data", real_clock) as installation:
             services = installation.services()
             now = iso(real_clock())
-            lines = (log("a line", now) + request(500, now)) * 30 + b"{oops\n"
+            lines = (log("a line", now) + answered(500, now)) * 30 + b"{oops\n"
             services.ingest(lines, source="http", service=None, environment=None, key=None)
             report = services.drill("AIGatewayDown")
             assert report["ok"], report

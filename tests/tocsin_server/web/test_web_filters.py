@@ -45,6 +45,7 @@ def test_a_time_in_a_url_is_read_as_it_was_written(at_us: int) -> None:
         ("2026-11-23T09:10:00+01:00", 0),
         ("now", 0),
         ("now-6h", -21_600),
+        ("now+2h", 7_200),
     ],
 )
 def test_times_are_read_as_people_write_them(text: str, seconds: int) -> None:
