@@ -190,6 +190,6 @@ HARD = {
 
 @pytest.mark.parametrize("line", HARD.values(), ids=HARD)
 def test_hard_lines_take_bounded_time(line: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert isinstance(parse_line(line, REPLAY), Parsed)
-    assert time.perf_counter() - started < 1  # a quadratic pattern takes minutes
+    assert time.process_time() - started < 30  # a quadratic pattern takes minutes, on any machine

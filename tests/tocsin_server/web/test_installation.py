@@ -5,7 +5,6 @@ with its state in SQLite and in PostgreSQL.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -48,10 +47,8 @@ def call(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_every_page_and_its_twin_answer(call: Call, page: object) -> None:
     for path in (page.path, page.twin):  # type: ignore[attr-defined]  # a Page
         url = path.replace("{name}", "AIGatewayDown").replace("/runbooks/{id}", "/runbooks/ai-gateway-errors")
-        started = time.perf_counter()
         status, body = call("GET", url.replace("{id}", "1"), {"Accept": "text/html"}, b"")
         assert status == 200, body[-2000:]
-        assert time.perf_counter() - started < 10
 
 
 def test_the_delivery_is_in_the_ledger(call: Call) -> None:
