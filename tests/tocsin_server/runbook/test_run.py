@@ -118,7 +118,7 @@ def test_a_statement_that_takes_too_long_is_stopped() -> None:
     body = "SELECT count(*) AS n FROM events a, events b, events c, events d"
     started = time.monotonic()
     found = answer(step("slow", body, timeout_s=0.2), use)
-    assert (found.status, time.monotonic() - started < 5) == ("failed", True)
+    assert (found.status, time.monotonic() - started < 20) == ("failed", True)
     assert "was stopped after 0.2 s" in found.reason
     assert found.duration_ms is not None
 
@@ -454,7 +454,7 @@ def test_O14_a_run_ends_with_its_budget() -> None:
         )
         started = time.monotonic()
         found = answers(book, tools(core=base))
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20
         hold.set()
     statuses = [answer.status for answer in found.values()]
     assert statuses == ["failed", "failed", "skipped", "skipped"]
