@@ -26,7 +26,7 @@ _MEANS = (
 _IF = re.compile(r"If (?P<ticks>`+)(?P<condition>.+?)(?P=ticks):\s+" + _MEANS)
 _OTHERWISE = re.compile(r"Otherwise:\s+" + _MEANS)
 #: Of a row in a reason.
-_ROW_CHARS = 160
+_ROW_CHARS = 240
 _LEADING_NUMBER = re.compile(r"\d+\.\s+")
 _SHAPE = "write - If `step.rows > 0`: **likely** [Cause](#cause). Text"
 
@@ -159,7 +159,8 @@ def _found(finding: Finding, answers: Mapping[str, Answer]) -> str:
     for row in answer.rows:
         if finding.condition.evaluate({**answers, finding.step: replace(answer, rows=(row,))})[0]:
             cells = zip(answer.columns, row, strict=False)
-            return head(", ".join(f"{name} {cell}" for name, cell in cells if cell is not None), _ROW_CHARS)
+            shown = ", ".join(f"{name} {cell}" for name, cell in cells if cell is not None)
+            return head(shown, _ROW_CHARS).rstrip(",")
     return ""
 
 
