@@ -53,6 +53,7 @@ def mixed_load(
         nemesis.rage(kills, begin)
         with nemesis.heal() as server:
             begin(server)
+            until(lambda: log.with_name(f"{log.name}.1").exists() or list(folder.glob(f"{log.name}-*")))
             for sender in senders:
                 sender.finish()
             written, rotations = writer.finish()

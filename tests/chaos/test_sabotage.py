@@ -14,7 +14,7 @@ from tests.chaos.test_cycles import Played, played, wrong
 #: Fault -> how many kills it needs, and what the judge must say.
 UNDER_LOAD = {
     "ack_before_write": (1, "missing"),
-    "checkpoint_before_data": (1, "missing"),
+    "checkpoint_before_data": (3, "missing"),
     "tail_skips_a_piece": (0, "missing"),
     "forget_idempotency_keys": (0, "more than once"),
     "seal_without_saying_so": (1, "more than once"),

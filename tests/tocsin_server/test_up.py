@@ -137,6 +137,11 @@ def test_rules_are_read_again_when_they_change_and_faults_are_shown(tmp_path: Pa
 
 def test_an_alert_fires_evidence_is_there_and_somebody_is_told(tmp_path: Path) -> None:
     with WebhookReceiver() as receiver:
+
+        def told() -> list[str]:  # the Watchdog is told, too, whenever its group has waited
+            alerts = (one.body["groupLabels"]["alertname"] for one in receiver.ledger)
+            return [alert for alert in alerts if alert != "Watchdog"]
+
         (tmp_path / "app.log").touch()
         (tmp_path / "tocsin.yaml").write_text(
             f"sources: [{{file: app.log, service: core}}]\n"
@@ -152,7 +157,7 @@ def test_an_alert_fires_evidence_is_there_and_somebody_is_told(tmp_path: Path) -
                     file.write(json.dumps(line | {"tags": {"status": status, "duration_ms": 3}}) + "\n")
             incidents = until(lambda: json.loads(server.tocsin("incident", "list", "--json").stdout), 60)
             assert incidents[0]["severity"] == "critical"
-            until(lambda: receiver.ledger, 30)
+            until(told, 30)
             assert json.loads(server.tocsin("alerts", "--fail", "--json").stdout)
             assert server.tocsin("alerts", "--fail").returncode == 1
             shown = json.loads(server.tocsin("incident", "show", str(incidents[0]["id"]), "--json").stdout)
@@ -162,10 +167,10 @@ def test_an_alert_fires_evidence_is_there_and_somebody_is_told(tmp_path: Path) -
             assert "High Error Rate" in exported
             assert server.tocsin("incident", "ack", "1", "--who", "ada").returncode == 0
             server.end(signal.SIGKILL)
-        told = len(receiver.ledger)
+        before = told()
         with running(tmp_path) as again:  # row E4: a restart tells nobody what they know
             assert (
                 json.loads(again.tocsin("incident", "list", "--json").stdout)[0]["status"] == "acknowledged"
             )
             until(lambda: again.ask("GET", "/api/v1/status")["evaluated_at"], 30)
-            assert len(receiver.ledger) == told
+            assert told() == before

@@ -83,8 +83,11 @@ def _whom(shown: Mapping[str, Any]) -> Iterator[str]:
         return
     ids = ", ".join(text(one) for one in sorted(tenants["ids"], key=lambda one: (len(one), one)))
     more = " and more" if tenants["count"] > len(tenants["ids"]) else ""
-    yield f"- {counted(tenants['count'], 'tenant')} (districts)" + (f": {ids}{more}" if ids else "")
-    yield f"- {people(users['count'])}"
+    tenants_told = (
+        counted(tenants["count"], "tenant") if tenants["count"] else "tenants: not named in these events"
+    )
+    yield f"- {tenants_told}" + (f": {ids}{more}" if ids else "")
+    yield f"- {people(users['count'])}" if users["count"] else "- users: not named in these events"
     why = tenants.get("approximate") or users.get("approximate")
     if why:
         yield f"- {text(why)}"

@@ -183,7 +183,7 @@ def test_a_stranger_finds_every_answer(flow: Flow) -> None:
         "# Incident 1: High Error Rate: k12-core (production)",
         "**Critical, resolved.** Began 1970-01-01 00:10:00, ended 1970-01-01 00:26:00, after 16 min.",
         "fired: 12.4%",
-        "- 2 tenants (districts): 7, 12",
+        "- 2 tenants: 7, 12",
         "- fewer than 10 users",
         "- **Bad deploy** (likely, runbook deployment-rollback)",
         "  - errors began",
