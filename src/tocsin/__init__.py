@@ -12,10 +12,12 @@
 Importing or configuring it opens nothing, starts no thread and patches nothing. Emitting never raises.
 """
 
-from tocsin.context import bind
-from tocsin.emitter import configure, emit, log
+from tocsin.context import annotate, bind
+from tocsin.emitter import emit, flush, log
+from tocsin.instrumentation import instrument
+from tocsin.startup import configure
 from tocsin.timing import timed
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "bind", "configure", "emit", "log", "timed"]
+__all__ = ["__version__", "annotate", "bind", "configure", "emit", "flush", "instrument", "log", "timed"]

@@ -5,7 +5,7 @@ An argument wins over the environment variable, which wins over the default.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -16,6 +16,8 @@ NAME_CHARACTERS = 200
 
 #: Shortest pseudonym key, in characters: below that a key can be guessed and pseudonyms be undone.
 KEY_CHARACTERS = 16
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _BOOLEANS = {
     "1": True,
@@ -46,6 +48,25 @@ class Settings:
         "secret under which user ids become pseudonyms, one for all processes whose pseudonyms must agree; "
         "absent: random for each process",
         repr=False,
+    )
+    log_level: str | None = _setting(
+        "level", None, "from which level on records of `logging` are printed; absent: `logging` is left alone"
+    )
+    format: str = _setting(
+        "format", "json", "`json`, or `text` for people at a terminal, which Tocsin cannot read"
+    )
+    heartbeat_s: float = _setting(
+        "seconds", 0.0, "how often a `log.heartbeat` is printed, such as 60; 0: only after lines were lost"
+    )
+    collector_url: str | None = _setting(
+        "url", None, "address of a Tocsin that takes the lines in the place of standard output"
+    )
+    collector_token: str | None = _setting("key", None, "the token that it asks for", repr=False)
+    statsd: str | None = _setting(
+        "address", None, "`host:port` of a DogStatsD agent that gets the metrics, too"
+    )
+    flush_on_sigterm: bool = _setting(
+        "boolean", False, "whether SIGTERM, where nobody handles it, first writes what is waiting"
     )
 
 
@@ -124,4 +145,49 @@ def _key(raw: object) -> str:
     return raw
 
 
-_CHECKS = {"name": _name, "boolean": _boolean, "key": _key}
+def _level(raw: object) -> str:
+    if isinstance(raw, str) and raw.upper() in LEVELS:
+        return raw.upper()
+    raise ValueError(f"must be one of {', '.join(LEVELS)}, not {raw!r}")
+
+
+def _format(raw: object) -> str:
+    if raw in ("json", "text"):
+        return str(raw)
+    raise ValueError(f"must be json or text, not {raw!r}")
+
+
+def _seconds(raw: object) -> float:
+    try:
+        seconds = float(raw)  # type: ignore[arg-type]  # whatever it is
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if isinstance(raw, bool) or not (seconds == 0 or 1 <= seconds <= 86_400):
+        raise ValueError(f"must be 0 or a number of seconds from 1 to 86400, not {raw!r}")
+    return seconds
+
+
+def _url(raw: object) -> str:
+    if isinstance(raw, str) and raw.isprintable() and raw.startswith(("http://", "https://")):
+        return raw
+    raise ValueError("must be an address such as https://tocsin.example.org")
+
+
+def _address(raw: object) -> str:
+    if isinstance(raw, str) and raw.isprintable():
+        host, colon, port = raw.rpartition(":")
+        if host and colon and port.isdecimal() and 0 < int(port) < 65_536:
+            return raw
+    raise ValueError("must be host:port, such as 127.0.0.1:8125")
+
+
+_CHECKS: dict[str, Callable[[object], object]] = {
+    "name": _name,
+    "boolean": _boolean,
+    "key": _key,
+    "level": _level,
+    "format": _format,
+    "seconds": _seconds,
+    "url": _url,
+    "address": _address,
+}

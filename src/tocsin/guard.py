@@ -66,10 +66,11 @@ class Guard:
         """Lines lost since the process started, also those lost where nothing could be reported any more."""
         return sum(list(self.counts.values())) + self.unreported
 
-    def failed(self, reason: str, error: BaseException | None = None) -> None:
-        """Counts one lost line. Of ``error`` only the class is ever shown: its text may quote a student."""
+    def failed(self, reason: str, error: BaseException | None = None, lines: int = 1) -> None:
+        """Counts lost lines. Of ``error`` only the class is ever shown: its text may quote a student."""
+        error = (error and error.__cause__) or error
         with self._lock:
-            self.counts[reason] = self.counts.get(reason, 0) + 1
+            self.counts[reason] = self.counts.get(reason, 0) + lines
             now = self._monotonic()
             speak = now >= self._quiet_until
             if speak:
@@ -80,6 +81,12 @@ class Guard:
                 f"lines lost so far: {self.dropped} (last: {reason}{cause}); the application goes on"
             )
 
+    def forget(self) -> None:
+        """A forked child has lost nothing yet."""
+        self.counts, self.unreported, self._quiet_until = {}, 0, float("-inf")
+
 
 #: The guard of this process.
 GUARD = Guard()
+
+os.register_at_fork(after_in_child=GUARD.forget)

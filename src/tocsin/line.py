@@ -6,7 +6,7 @@ log line. Absent fields are absent, never null.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -16,62 +16,86 @@ from tocsin.events import EVENTS
 #: Longest line, its newline included.
 LINE_BYTES = 64 * 1024
 
-_ENVELOPE = ("timestamp", "service", "environment")
+_SPEAKER = ("service", "environment")
 #: Keys that say what a line is; a field of that name cannot take their place.
-_RESERVED_FLAT = frozenset({"metric", "tags", *_ENVELOPE})
-_RESERVED_LOG = frozenset({"metric", "tags", "level", "message", *_ENVELOPE})
-
-_FIELD_NAMES = {name: event.field_names for name, event in EVENTS.items()}
+_RESERVED_FLAT = frozenset({"metric", "tags", "timestamp", *_SPEAKER})
+_RESERVED_LOG = frozenset({"metric", "tags", "timestamp", "level", "message", *_SPEAKER})
 
 
 def encode(record: dict[str, Any]) -> bytes:
-    """The record as one line that ends in its only newline; too long, it leaves out its largest fields."""
-    line = _dumps(wire(record))
-    return line if len(line) <= LINE_BYTES else _dumps(wire(_shortened(record, len(line))))
+    """The record as one line; its fields may be in any order."""
+    given, name = record["fields"], record.get("metric")
+    fields = {key: given[key] for key in printing_order(name)(tuple(given))}
+    stamp = record.get("timestamp")
+    speaker = {key: value for key in _SPEAKER if (value := record.get(key)) is not None}
+    if name is None:
+        return log_line(record["level"], record["message"], fields, stamp, speaker)
+    return event_line(name, fields, stamp, speaker)
 
 
-def wire(record: dict[str, Any]) -> dict[str, Any]:
-    """The JSON object of a record, keys in canonical order."""
-    if "metric" not in record:
-        return _log_line(record)
-    name = record["metric"]
-    event = EVENTS.get(name)
-    fields = record["fields"]
-    if event is not None:
-        fields = _in_order(fields, _FIELD_NAMES[name])
-    if event is not None and event.flat:
-        return {"metric": name, **_without(fields, _RESERVED_FLAT), **_present(record, _ENVELOPE)}
-    return {"metric": name, "tags": fields, **_present(record, _ENVELOPE)}
+def event_line(name: str, fields: dict[str, Any], stamp: str | None, speaker: dict[str, str]) -> bytes:
+    """A metric event as one line; its fields are in printing order, ``speaker`` is service and environment."""
+    when = {"timestamp": stamp} if stamp else {}
+    if name in _FLAT:
+        line = _dumps({"metric": name, **fields, **when, **speaker})
+    else:
+        line = _dumps({"metric": name, "tags": fields, **when, **speaker})
+    if len(line) <= LINE_BYTES:
+        return line
+    return event_line(name, _shortened(fields, len(line)), stamp, speaker)
 
 
-def _log_line(record: dict[str, Any]) -> dict[str, Any]:
-    envelope = _present(record, ("timestamp", "level", "message", "service", "environment"))
-    return {**envelope, **_without(record["fields"], _RESERVED_LOG)}
+def log_line(
+    level: str, message: str, fields: dict[str, Any], stamp: str | None, speaker: dict[str, str]
+) -> bytes:
+    """A log line; its fields are in printing order."""
+    when = {"timestamp": stamp} if stamp else {}
+    line = _dumps({**when, "level": level, "message": message, **speaker, **fields})
+    if len(line) <= LINE_BYTES:
+        return line
+    return log_line(level, message, _shortened(fields, len(line)), stamp, speaker)
 
 
-def _in_order(fields: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Catalogued fields first, as the catalogue lists them; the others behind, as they were given."""
-    return {**{name: fields[name] for name in names if name in fields}, **fields}
+def printing_order(name: str | None) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
+    """The keys of an event, or of a log line (None), that are printed, first to last; one function for each.
+
+    Catalogued fields come first, as the catalogue lists them; the others behind, as they were given.
+    """
+    return _ORDERS.get(name, _as_given)
 
 
-def _present(record: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: record[name] for name in names if record.get(name) is not None}
+def _as_given(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return keys
 
 
-def _without(fields: dict[str, Any], reserved: frozenset[str]) -> dict[str, Any]:
-    return fields if reserved.isdisjoint(fields) else {k: v for k, v in fields.items() if k not in reserved}
+def _order(names: tuple[str, ...], reserved: frozenset[str]) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
+    def order(keys: tuple[str, ...]) -> tuple[str, ...]:
+        ordered = dict.fromkeys((*(name for name in names if name in keys), *keys))
+        return tuple(key for key in ordered if key not in reserved)
+
+    return order
 
 
-def _shortened(record: dict[str, Any], length: int) -> dict[str, Any]:
-    """Without its largest fields, so that the rest fits; ``truncated`` says so."""
-    fields = dict(record["fields"])
+_FLAT = frozenset(name for name, event in EVENTS.items() if event.flat)
+_ORDERS: dict[str | None, Callable[[tuple[str, ...]], tuple[str, ...]]] = {
+    None: _order((), _RESERVED_LOG),
+    **{
+        name: _order(event.field_names, _RESERVED_FLAT if event.flat else frozenset())
+        for name, event in EVENTS.items()
+    },
+}
+
+
+def _shortened(fields: dict[str, Any], length: int) -> dict[str, Any]:
+    """Without its largest fields, so that the rest of a line of ``length`` fits; ``truncated`` says so."""
+    fields = dict(fields)
     sizes = {key: len(_dumps(value)) for key, value in fields.items()}
     for key in sorted(sizes, key=lambda key: sizes[key], reverse=True):
         if length <= LINE_BYTES - len(',"truncated":true'):
             break
         length -= sizes[key]
         del fields[key]
-    return {**record, "fields": {**fields, "truncated": True}}
+    return {**fields, "truncated": True}
 
 
 def _dumps(value: object) -> bytes:

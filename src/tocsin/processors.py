@@ -1,89 +1,109 @@
-"""The steps between ``emit`` and the line: plain functions from a record to a record, in the order of a list.
+"""From what was emitted to what may be printed, in two steps.
 
-A record is a dict on its way to become one line::
-
-    {"metric": "api.request", "fields": {…}}                     a metric event
-    {"level": "INFO", "message": "sync started", "fields": {…}}  a log line
-
-``stamp`` adds ``timestamp``, ``service`` and ``environment``; the other steps work on ``fields`` and
-``message``.
+``made_plain`` is done by whoever emits: it turns every value into plain data of bounded size, so that nothing
+of the host is looked at later. ``Finisher`` is the emitter's own thread's: time, context and redaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from tocsin.config import Settings
-from tocsin.context import snapshot
+from tocsin.config import NAME_CHARACTERS
+from tocsin.line import printing_order
 from tocsin.redact import Redactor
 from tocsin.scrub import scrub
-from tocsin.values import plain_fields, text
-
-Record = dict[str, Any]
-Processor = Callable[[Record], Record]
+from tocsin.values import STRING_BYTES, plain_fields, text
 
 #: Nanoseconds since the epoch, UTC.
 Clock = Callable[[], int]
 
+#: Longest text that needs no further look, in characters; more fields than this get one, too.
+SHORT_CHARACTERS = 128
+FEW_FIELDS = 32
 
-def pipeline(settings: Settings, clock: Clock) -> list[Processor]:
-    """What every record goes through, first to last."""
-    redactor = Redactor(settings.pseudonym_key)
-    return [
-        stamp(settings, clock),
-        merge_context,
-        digest_content(redactor),
-        limit,
-        redact(redactor),
-    ]
+_SCALARS = frozenset((int, bool, type(None)))
 
 
-def stamp(settings: Settings, clock: Clock) -> Processor:
-    """Adds the time (ISO 8601, UTC, milliseconds) and who speaks."""
-    speaker = {"service": settings.service, "environment": settings.environment}
-
-    def stamp(record: Record) -> Record:
-        return {**record, "timestamp": timestamp(clock()), **speaker}
-
-    return stamp
+#: What was emitted: a metric event (name), a log line (level, message), or both with the same fields: a
+#: request, whose message is empty and made here. Then its fields, what was bound, and when it was
+#: (nanoseconds since the epoch, UTC).
+Captured = tuple[str | None, str | None, str | None, Mapping[str, Any], Mapping[str, Any], int]
 
 
-def merge_context(record: Record) -> Record:
-    """Adds what ``bind`` has bound; a field given to ``emit`` wins."""
-    return {**record, "fields": {**snapshot(), **record["fields"]}}
+def is_plain(fields: Mapping[str, Any]) -> bool:
+    """Whether the fields are few short scalars, as nearly always: nothing needs to be done to them."""
+    if len(fields) > FEW_FIELDS:
+        return False
+    for value in fields.values():
+        kind = type(value)
+        if kind is str:
+            if len(value) > SHORT_CHARACTERS:
+                return False
+        elif kind is float:
+            if value - value != 0.0:  # infinite, or not a number
+                return False
+        elif kind not in _SCALARS:
+            return False
+    return True
 
 
-def digest_content(redactor: Redactor) -> Processor:
-    """Puts length and hash in place of prompts, bodies and the like."""
-
-    def digest_content(record: Record) -> Record:
-        record["fields"] = redactor.digests(record["fields"])
-        return record
-
-    return digest_content
+def made_plain(fields: dict[str, Any], redactor: Redactor) -> tuple[dict[str, Any], int]:
+    """``fields`` as plain JSON values of bounded size, and about how many bytes they take."""
+    plain = plain_fields(redactor.digests(fields))
+    return plain, _size(plain)
 
 
-def limit(record: Record) -> Record:
-    """Turns every value into plain JSON of bounded size."""
-    record["fields"] = plain_fields(record["fields"])
-    if "message" in record:
-        record["message"] = text(record["message"])
-    return record
+def _size(value: Any) -> int:
+    if isinstance(value, str):
+        return 50 + len(value)
+    if isinstance(value, dict):
+        return 200 + sum(50 + len(key) + _size(item) for key, item in value.items())
+    return 200 + sum(map(_size, value)) if isinstance(value, list) else 32
 
 
-def redact(redactor: Redactor) -> Processor:
-    """Applies the privacy table; the day of the record's timestamp is the day of its network hashes."""
+#: What may be printed: name, level, message; fields in printing order; time as ISO 8601 in UTC.
+Finished = tuple[str | None, str, str | None, dict[str, Any], str]
 
-    def redact(record: Record) -> Record:
-        record["fields"] = redactor.fields(record["fields"], record["timestamp"][:10])
-        if "message" in record:
-            record["message"] = text(scrub(record["message"]))
-        return record
 
-    return redact
+class Finisher:
+    """Adds time and context to what was captured, and takes out what may not be printed."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        """``redactor`` knows what may not."""
+        self._redactor = redactor
+        self._ms, self._stamp = -1, ""
+
+    def __call__(self, captured: Captured) -> Finished:
+        """What may be printed of ``captured``."""
+        name, level, message, fields, context, ns = captured
+        ms = ns // 1_000_000
+        if ms != self._ms:
+            self._ms, self._stamp = ms, timestamp(ns)
+        stamp = self._stamp
+        if context:
+            fields = {**context, **fields}
+        clean = self._redactor.fields(fields, stamp[:10], printing_order(name))
+        if message is not None:
+            message = text(scrub(message)) if message or name is None else _request_text(clean)
+            level = _label(level or "INFO").upper()
+        return name and _label(name), level or "INFO", message, clean, stamp
+
+
+def _request_text(fields: Mapping[str, Any]) -> str:
+    """What people read of a request: `GET /api/v1/courses 200`."""
+    return f"{fields.get('method', '')} {fields.get('path', '')} {fields.get('status', '')}"
+
+
+def short_message(message: str) -> str:
+    """``message``, cut before it waits in memory: at a space, so that scrubbing sees whole words."""
+    return message if len(message) <= STRING_BYTES // 4 else text(message)
+
+
+def _label(value: str) -> str:
+    return value if value.isascii() and len(value) <= NAME_CHARACTERS else text(value[:NAME_CHARACTERS])
 
 
 def timestamp(ns: int) -> str:

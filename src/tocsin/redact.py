@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -27,6 +27,9 @@ _NAMES = (
 )
 
 
+#: So many of each kind are remembered at most.
+REMEMBERED = 4096
+
 #: Longer content is not hashed, to keep ``emit`` fast; it is dropped.
 CONTENT_CHARACTERS = 256 * 1024
 
@@ -37,15 +40,59 @@ class Redactor:
     def __init__(self, key: str | None) -> None:
         """``key`` makes pseudonyms; without one, a random key of this process does."""
         self._given_key = key.encode() if key else None
+        self._plans: dict[tuple[object, tuple[str, ...]], Plan] = {}
+        #: What names of things, paths and ids of people became, for they come again and again.
+        self._memos: dict[Rule, dict[str, str]] = {
+            Redactor.identifier: {},
+            Redactor.path: {},
+            Redactor.pseudonym: {},
+        }
 
-    def fields(self, fields: dict[str, Any], day: str) -> dict[str, Any]:
-        """``fields`` (plain JSON values) as they may be printed: what may not, and None, is absent."""
+    def fields(
+        self, fields: Mapping[str, Any], day: str, order: Callable[[tuple[str, ...]], Sequence[str]] = tuple
+    ) -> dict[str, Any]:
+        """``fields`` (plain JSON values) as they may be printed: what may not, and None, is absent.
+
+        ``order`` says which of the keys are printed, first to last; the same function for the same event.
+        """
         result: dict[str, Any] = {}
-        for (name, rule), value in zip(_rules(tuple(fields)), fields.values(), strict=True):
-            clean = None if value is None else rule(self, value, day)
+        keys = tuple(fields)
+        plan = self._plans.get((order, keys))
+        if plan is None:
+            plan = self._plan(order, keys)
+        for key, name, rule, memo, keeps_numbers in plan:
+            value = fields[key]
+            if type(value) is str:
+                clean = memo.get(value) if memo is not None else None
+                if clean is None:
+                    clean = rule(self, value, day)
+            elif value is None:
+                continue
+            elif keeps_numbers and type(value) in _NUMBERS:
+                clean = value
+            else:
+                clean = rule(self, value, day)
             if clean is not None:
                 result[name] = clean
         return result
+
+    def _plan(self, order: Callable[[tuple[str, ...]], Sequence[str]], keys: tuple[str, ...]) -> Plan:
+        """Of each key that is printed: what :meth:`fields` has to know. An application has few sets of keys."""
+        plan = []
+        for key in order(keys):
+            name, rule = _rule(key)
+            plan.append((key, name, rule, self._memos.get(rule), rule in _KEEP_NUMBERS))
+        if len(self._plans) >= REMEMBERED:
+            self._plans.clear()
+        self._plans[order, keys] = plan
+        return plan
+
+    def _remember(self, rule: Rule, value: str, clean: str) -> str:
+        memo = self._memos[rule]
+        if len(memo) >= REMEMBERED:
+            memo.clear()
+        memo[value] = clean
+        return clean
 
     def drop(self, value: Any, day: str) -> None:
         """Nothing is printed."""
@@ -60,8 +107,13 @@ class Redactor:
             return [self.pseudonym(item, day) for item in value]
         if isinstance(value, dict) or value is None:
             return None
-        known = isinstance(value, str) and _PSEUDONYM.fullmatch(value)
-        return value if known else "u_" + self._hash(str(value))
+        name = str(value)
+        known = isinstance(value, str) and _PSEUDONYM.fullmatch(name)
+        made = self._memos[Redactor.pseudonym].get(name)
+        if made is None:
+            made = name if known else "u_" + self._hash(name)
+            self._remember(Redactor.pseudonym, name, made)
+        return made
 
     def network(self, value: Any, day: str) -> Any:
         """`n_` and 16 hex digits of the hashed /24 or /48 prefix, under a key of that day."""
@@ -77,7 +129,7 @@ class Redactor:
         if not isinstance(value, str):
             return self.free(value, day)
         if len(value) <= 256 and _ORDINARY_PATH.fullmatch(value):
-            return value
+            return self._remember(Redactor.path, value, value)
         return "/".join(map(_segment, re.split(r"[?#;]", value, maxsplit=1)[0].split("/")))
 
     def agent(self, value: Any, day: str) -> Any:
@@ -85,7 +137,9 @@ class Redactor:
         return _family(value) if isinstance(value, str) else None
 
     def content(self, value: Any, day: str) -> Any:
-        """Only the length and hash that :meth:`digests` made of it."""
+        """Only its length and hash, as :meth:`digests` makes them."""
+        if isinstance(value, str):
+            return self._digest(value)
         return value if isinstance(value, dict) and value.keys() == {"length", "hash"} else None
 
     def digests(self, fields: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +154,12 @@ class Redactor:
 
     def identifier(self, value: Any, day: str) -> Any:
         """A name or id of a thing, as the catalogue says: only credentials and addresses are taken out."""
-        return without_secrets(value) if isinstance(value, str) else self.free(value, day)
+        if not isinstance(value, str):
+            return self.free(value, day)
+        clean = without_secrets(value)
+        if clean == value and len(value) <= 64 and (value.isalpha() or not value.isalnum()):
+            self._remember(Redactor.identifier, value, value)  # but not each request's id
+        return clean
 
     def error(self, value: Any, day: str) -> Any:
         """Scrubbed, at most 200 characters."""
@@ -128,6 +187,9 @@ class Redactor:
 
 
 Rule = Callable[[Redactor, Any, str], Any]
+
+#: Of each key that is printed: key, printed name, rule, what the rule remembers, whether numbers stay.
+Plan = list[tuple[str, str, Rule, dict[str, str] | None, bool]]
 
 
 class Row(NamedTuple):
@@ -209,10 +271,9 @@ def _rule(key: str) -> tuple[str, Rule]:
     return scrub(key), Redactor.identifier if name in IDENTIFIERS else Redactor.free
 
 
-@lru_cache(maxsize=1024)
-def _rules(keys: tuple[str, ...]) -> tuple[tuple[str, Rule], ...]:
-    """Names and rules of an event's keys; an application has few sets of keys."""
-    return tuple(map(_rule, keys))
+#: What these types hold stays under the rules that only clean text.
+_NUMBERS = frozenset((int, float, bool))
+_KEEP_NUMBERS = (Redactor.identifier, Redactor.free, Redactor.error, Redactor.path, Redactor.count)
 
 
 @lru_cache(maxsize=1024)

@@ -7,7 +7,6 @@ tried only where one of its hints occurs, and starts with a literal or a set of 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 #: Longest error text, in characters.
@@ -80,13 +79,11 @@ _OTHER_DIGITS = re.compile(r"\d{6,}")
 
 def without_secrets(text: str) -> str:
     """``text`` without credentials and e-mail addresses: what identifiers and names of things go through."""
-    return _short_without_secrets(text) if len(text) <= 64 else _replace(_SECRETS, text)
-
-
-@lru_cache(maxsize=1024)
-def _short_without_secrets(text: str) -> str:
-    """Cached, because names of things come again and again."""
-    if _ORDINARY.fullmatch(text) and not text.startswith(_KEY_PREFIXES):
+    if (
+        len(text) <= 64
+        and (text.isalnum() or _ORDINARY.fullmatch(text))
+        and not text.startswith(_KEY_PREFIXES)
+    ):
         return text
     return _replace(_SECRETS, text)
 

@@ -29,9 +29,9 @@ class ListSink:
         """Starts without lines."""
         self.lines: list[bytes] = []
 
-    def __call__(self, line: bytes) -> None:
-        """Keeps ``line``."""
-        self.lines.append(line)
+    def __call__(self, lines: list[bytes]) -> None:
+        """Keeps ``lines``."""
+        self.lines += lines
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -52,7 +52,7 @@ def capture_events(
     """
     sink = ListSink()
     settings = settings or Settings(service="test", environment="test", pseudonym_key=TEST_KEY)
-    before = use(Emitter(settings, sink, clock=clock, monotonic=monotonic))
+    before = use(Emitter(settings, sink, background=False, clock=clock, monotonic=monotonic))
     try:
         yield sink
     finally:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tocsin import emitter
+from tocsin.config import SETTINGS
 from tocsin.guard import Guard
 
 
@@ -15,9 +16,9 @@ def _no_internal_failures(request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     failures: list[str] = []
     original = Guard.failed
 
-    def failed(self: Guard, reason: str, error: BaseException | None = None) -> None:
+    def failed(self: Guard, reason: str, error: BaseException | None = None, lines: int = 1) -> None:
         failures.append(f"{reason}: {error!r}")
-        original(self, reason, error)
+        original(self, reason, error, lines)
 
     monkeypatch.setattr(Guard, "failed", failed)
     yield
@@ -36,8 +37,9 @@ def internal_failures(monkeypatch: pytest.MonkeyPatch) -> Guard:
 @pytest.fixture(autouse=True)
 def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test starts as a process that has not called ``configure`` yet, and without settings around it."""
-    for name in ("SERVICE", "ENVIRONMENT", "ENABLED", "PSEUDONYM_KEY"):
-        monkeypatch.delenv(f"TOCSIN_{name}", raising=False)
+    for setting in SETTINGS:
+        monkeypatch.delenv(setting.variable, raising=False)
     before = emitter.use(None)
     yield
-    emitter.use(before)
+    if used := emitter.use(before):
+        used.close()

@@ -51,16 +51,21 @@ def test_a_secret_is_never_shown() -> None:
 
 
 def test_configure_takes_exactly_the_settings_and_a_sink() -> None:
-    assert list(inspect.signature(tocsin.configure).parameters) == [s.name for s in SETTINGS] + ["sink"]
+    assert list(inspect.signature(tocsin.configure).parameters) == [s.name for s in SETTINGS] + [
+        "sink",
+        "exporters",
+    ]
 
 
 def test_configure_sets_up_the_emitter() -> None:
     lines: list[bytes] = []
-    tocsin.configure(service="k12-core", pseudonym_key=KEY, sink=lines.append)
+    tocsin.configure(service="k12-core", pseudonym_key=KEY, sink=lines.extend)
     tocsin.emit("custom")
+    assert tocsin.flush()
     assert b'"service":"k12-core"' in lines[0]
-    tocsin.configure(enabled=False, sink=lines.append)
+    tocsin.configure(enabled=False, sink=lines.extend)
     tocsin.emit("custom")
+    assert tocsin.flush()
     assert len(lines) == 1
 
 
@@ -82,6 +87,7 @@ def test_without_configure_a_wrong_environment_does_not_raise(
     monkeypatch.setenv("TOCSIN_ENABLED", "maybe")
     tocsin.emit("custom")
     tocsin.emit("custom")
+    assert tocsin.flush()
     printed = capfdbinary.readouterr()
     assert printed.out.count(b"\n") == 2
     assert printed.err.decode() == (
@@ -92,5 +98,5 @@ def test_without_configure_a_wrong_environment_does_not_raise(
 def test_the_documentation_lists_every_setting() -> None:
     rows = [line for line in DOCS.read_text().splitlines() if "| `TOCSIN_" in line]
     for setting, row in zip(SETTINGS, rows, strict=True):
-        default = {None: "none", True: "true"}[setting.default]
+        default = {None: "none", True: "true", False: "false"}.get(setting.default, setting.default)
         assert row == f"| `{setting.name}` | `{setting.variable}` | {default} | {setting.help} |"
