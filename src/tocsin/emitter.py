@@ -118,9 +118,12 @@ class Emitter:
         return self._background is None or self._background.flush(timeout_s)
 
     def close(self) -> None:
-        """Writes what is left; afterwards whoever emits writes."""
+        """Writes what is left, and lets go of the sink and the exporters."""
         if self._background is not None:
             self._background.close()
+        for part in (self.sink, *self.exporters):
+            if close := getattr(part, "close", None):
+                self._guarded(close)
 
     # --- making and writing lines ---
 
@@ -285,7 +288,7 @@ def current() -> Emitter:
     """The emitter in use; without ``configure``, one that the environment sets up at the first line."""
     global _current
     if _current is None:
-        _current = made(_settings_without_configure(os.environ), None, ())
+        _current = _made_without_configure(os.environ)
     return _current
 
 
@@ -310,13 +313,13 @@ def made(settings: Settings, sink: Sink | None, exporters: Sequence[Exporter]) -
     return Emitter(settings, sink, exporters=exporters)
 
 
-def _settings_without_configure(environ: Mapping[str, str]) -> Settings:
+def _made_without_configure(environ: Mapping[str, str]) -> Emitter:
     """A host that never called ``configure`` expects no error: a wrong environment is only told."""
     try:
-        return resolve({}, environ)
+        return made(resolve({}, environ), None, ())
     except ConfigurationError as error:
         complain(f"{error}; the defaults apply")
-        return Settings()
+        return Emitter(Settings())
 
 
 def _named(value: object) -> str:
