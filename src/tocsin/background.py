@@ -106,7 +106,7 @@ class Background:
 
     def flush(self, timeout_s: float = FLUSH_S) -> bool:
         """Waits until everything put so far is delivered; False if that took longer."""
-        if self._thread is None or self.closed or threading.get_ident() == self._native:
+        if self._thread is None or self.closed or self.is_this_thread():
             return self._queue.empty()
         done: SimpleQueue[None] = SimpleQueue()
         self._queue.put(_Note(done=done))
@@ -118,17 +118,16 @@ class Background:
         return True
 
     def close(self) -> None:
-        """Delivers what is left, for at most ``FLUSH_S``, and ends the thread; nothing may be put any more."""
+        """Delivers what is left, for at most ``FLUSH_S``, and ends the thread; nothing may be put then."""
         flushed = self.flush()
         self.closed = True
         if flushed:
             self._queue.put(_Note(stops=True))
             self._bell.put(None)
 
-    @property
-    def waiting(self) -> int:
-        """Items that are not delivered yet."""
-        return self._queue.qsize()
+    def is_this_thread(self) -> bool:
+        """Whether the caller is the thread itself: a sink that emits would never come to an end."""
+        return threading.get_ident() == self._native
 
     # --- whoever emits ---
 

@@ -18,8 +18,8 @@ from tocsin.line import event_line, log_line
 from tocsin.processors import (
     Captured,
     Clock,
-    Finisher,
     Finished,
+    Finisher,
     is_plain,
     made_plain,
     short_message,
@@ -105,6 +105,9 @@ class Emitter:
             size += len(message)
         captured = (name, level, message, fields, bound(), self.clock() if ns is None else ns)
         background = self._background
+        if background is not None and background.is_this_thread():
+            GUARD.failed("reentrant")  # the sink or an exporter emits
+            return
         # A replaced sys.stdout without a file (a notebook, a test) is no other thread's business.
         if background is None or background.closed or (self.sink is STDOUT and not STDOUT.has_descriptor()):
             self._deliver_here(captured)
@@ -112,6 +115,12 @@ class Emitter:
             GUARD.failed("queue full")
         elif durable and not background.flush():
             complain("a durable line waits for standard output; it is written when that takes it")
+
+    def line(self, level: str, message: str, fields: dict[str, Any], ns: int | None) -> bytes:
+        """The log line as it would be printed, for who writes it himself. Raises whatever goes wrong."""
+        plain, _ = made_plain(fields, self._redactor)
+        captured = (None, level, short_message(message), plain, bound(), self.clock() if ns is None else ns)
+        return self._made(Finisher(self._redactor), captured)[1][0]
 
     def flush(self, timeout_s: float = 2.0) -> bool:
         """Waits until every line emitted so far is written; False if that took longer."""
@@ -155,16 +164,19 @@ class Emitter:
 
     def _make(self, captured: Captured, lines: list[bytes]) -> None:
         """Adds the line or lines of ``captured``."""
-        try:
-            finished = self._finish(captured)
-            made = self._lines(finished)
-        except (TypeError, ValueError, UnicodeError):
-            # What only looked plain: a half of a surrogate pair, an integer beyond 64 bits.
-            finished = self._finish(_made_valid(captured))
-            made = self._lines(finished)
+        finished, made = self._made(self._finish, captured)
         lines += made
         if self.exporters:
             self._export(finished)
+
+    def _made(self, finish: Finisher, captured: Captured) -> tuple[Finished, list[bytes]]:
+        try:
+            finished = finish(captured)
+            return finished, self._lines(finished)
+        except (TypeError, ValueError, UnicodeError):
+            # What only looked plain: a half of a surrogate pair, an integer beyond 64 bits.
+            finished = finish(_made_valid(captured))
+            return finished, self._lines(finished)
 
     def _lines(self, finished: Finished) -> list[bytes]:
         name, level, message, fields, stamp = finished

@@ -163,6 +163,7 @@ _TYPES = (
             _integer("prompt_tokens", "tokens", "tokens of the prompt"),
             _integer("completion_tokens", "tokens", "tokens of the completion"),
             _boolean("estimated", "the token counts are estimates"),
+            _ERROR,
         ),
         {
             "provider": "openai",
@@ -190,10 +191,13 @@ _TYPES = (
             _text("task_type", _TASK_TYPE, in_order=True),
             _REQUEST_ID,
             _number("ttft_ms", "ms", "time to the first token of a stream"),
-            _text("error_source", "provider, gateway or client"),
+            _text("error_source", "caller, safety, provider or gateway"),
             _ERROR,
-            _integer("http_status", "", "HTTP status that the gateway answered"),
+            _integer("http_status", "", "HTTP status that the provider answered"),
             _TENANT_ID,
+            _integer("prompt_tokens", "tokens", "tokens of the prompt"),
+            _integer("completion_tokens", "tokens", "tokens of the completion"),
+            _boolean("estimated", "the token counts are estimates"),
         ),
         {
             "provider": "openai",
@@ -222,6 +226,7 @@ _TYPES = (
             _integer("records_failed", "records", "records that failed"),
             _duration("run time", in_order=False),
             _TENANT_ID,
+            _ERROR,
         ),
         {
             "provider": "oneroster",

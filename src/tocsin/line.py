@@ -34,7 +34,7 @@ def encode(record: dict[str, Any]) -> bytes:
 
 
 def event_line(name: str, fields: dict[str, Any], stamp: str | None, speaker: dict[str, str]) -> bytes:
-    """A metric event as one line; its fields are in printing order, ``speaker`` is service and environment."""
+    """A metric event as one line; fields in printing order, ``speaker``: service and environment."""
     when = {"timestamp": stamp} if stamp else {}
     if name in _FLAT:
         line = _dumps({"metric": name, **fields, **when, **speaker})

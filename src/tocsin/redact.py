@@ -77,7 +77,7 @@ class Redactor:
         return result
 
     def _plan(self, order: Callable[[tuple[str, ...]], Sequence[str]], keys: tuple[str, ...]) -> Plan:
-        """Of each key that is printed: what :meth:`fields` has to know. An application has few sets of keys."""
+        """Of each key that is printed what :meth:`fields` has to know; there are few sets of keys."""
         plan = []
         for key in order(keys):
             name, rule = _rule(key)
@@ -162,7 +162,9 @@ class Redactor:
         return clean
 
     def error(self, value: Any, day: str) -> Any:
-        """Scrubbed, at most 200 characters."""
+        """Scrubbed, at most 200 characters; so is each frame of a stack trace."""
+        if isinstance(value, list):
+            return [self.error(item, day) for item in value]
         return error_text(value) if isinstance(value, str) else self.free(value, day)
 
     def free(self, value: Any, day: str) -> Any:
@@ -255,7 +257,7 @@ RULES: tuple[Row, ...] = (
     ),
     Row(
         "text of errors",
-        r"(?:.*_)?(?:error|errors|error_message|exception|exception_message|reason|traceback|stack_?trace)",
+        r"(?:.*_)?(?:error|errors|error_message|exception|exception_message|reason|traceback|stack_?trace|stack_info)",
         Redactor.error,
     ),
 )
@@ -278,7 +280,7 @@ _KEEP_NUMBERS = (Redactor.identifier, Redactor.free, Redactor.error, Redactor.pa
 
 @lru_cache(maxsize=1024)
 def _content_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(key for key in keys if _rule(key)[1] is Redactor.content)
+    return tuple(key for key in keys if isinstance(key, str) and _rule(key)[1] is Redactor.content)
 
 
 def _snake(key: str) -> str:

@@ -7,8 +7,7 @@ import select
 import stat
 import sys
 from collections.abc import Iterator
-from io import UnsupportedOperation
-from typing import TextIO
+from typing import Any, TextIO
 
 from tocsin.guard import ForkSafeLock
 
@@ -50,7 +49,8 @@ class StdoutSink:
         """Whether standard output is a file or a pipe now, not an object that somebody put in its place."""
         stream = sys.stdout
         if stream is not self._stream:
-            self._stream, self._has_descriptor = stream, stream is None or _descriptor(stream) is not None
+            output = _output()
+            self._stream, self._has_descriptor = stream, output is None or _descriptor(output) is not None
         return self._has_descriptor
 
     def __call__(self, lines: list[bytes]) -> None:
@@ -62,7 +62,7 @@ class StdoutSink:
         self._deliver(lines, may_wait=False)
 
     def _deliver(self, lines: list[bytes], *, may_wait: bool) -> None:
-        stream = sys.stdout
+        stream = _output()
         if stream is None:
             raise OSError("there is no standard output")
         descriptor = _descriptor(stream)
@@ -115,10 +115,22 @@ def _pieces(lines: list[bytes], most_bytes: int) -> Iterator[tuple[bytes, int]]:
         yield b"".join(piece), len(piece)
 
 
+def _output() -> TextIO | None:
+    """``sys.stdout``; behind a stand-in that hands to `logging` what is printed, as Celery's workers have it,
+    the real one, for there a line would come out as part of another.
+    """
+    stream: Any = sys.stdout
+    try:
+        is_stand_in = stream is not None and stream.fileno() is None
+    except (AttributeError, OSError, ValueError):
+        is_stand_in = False
+    return sys.__stdout__ if is_stand_in else stream
+
+
 def _descriptor(stream: TextIO) -> int | None:
     try:
         return stream.fileno()
-    except (AttributeError, UnsupportedOperation):
+    except (AttributeError, OSError, ValueError):  # UnsupportedOperation is both of these
         return None
 
 
