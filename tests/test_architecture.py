@@ -19,8 +19,8 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 EMITTER = """
 errors events values guard config context trace scrub line redact processors sinks exporters background
-terminal tracebacks sigterm emitter timing auth sync jobs ai deploy instrumentation startup testing __init__
-_console
+terminal tracebacks sigterm emitter timing auth sync jobs ai deploy instrumentation startup testing
+pytest_plugin __init__ _console
 """
 
 SERVER = """
@@ -39,6 +39,7 @@ EMITTER_NEEDS = {"orjson"}
 EMITTER_MAY: dict[str, set[str]] = {
     f"tocsin.instrumentation.{row.name}": {*row.imports} for row in INSTRUMENTATIONS
 } | {
+    "tocsin.pytest_plugin": {"pytest"},
     "tocsin.exporters.prometheus": {"prometheus_client"},
     "tocsin.exporters.opentelemetry": {"opentelemetry"},
 }
