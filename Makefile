@@ -1,4 +1,4 @@
-# make demo | test | check | bench: each creates its environment in .venv on first use.
+# make demo | test | bar | check | bench: each creates its environment in .venv on first use.
 # FAULT=deploy|sync|auth chooses what is broken in the demo.
 # Only Python 3.11 or newer is needed; PYTHON=/path/to/python3 chooses one, VENV=folder another place.
 
@@ -9,11 +9,12 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do \
 	$$python -c '$(USABLE)' >/dev/null 2>&1 && { command -v $$python; break; }; done)
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format bench setup clean
+.PHONY: help demo test bar check format bench setup clean
 
 help:
 	@echo "make demo    run the server on a school morning with an outage; FAULT=deploy|sync|auth chooses which"
 	@echo "make test    run the tests"
+	@echo "make bar     the emitter's rows of the reliability bar, with all the trials they name"
 	@echo "make check   formatting, lint, types, generated pages, the alert catalogue"
 	@echo "make format  format the code and write the generated pages again"
 	@echo "make bench   measure, with the peers beside"
@@ -23,6 +24,9 @@ demo: $(VENV)/installed-demo
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n auto
+
+bar: $(VENV)/installed-dev
+	BAR_SCALE=$(or $(BAR_SCALE),20) $(VENV)/bin/python -m pytest tests/tocsin -k "test_S"
 
 check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .

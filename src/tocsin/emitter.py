@@ -59,7 +59,7 @@ class Emitter:
         self.clock = clock
         self.monotonic = monotonic
         self._redactor = Redactor(settings.pseudonym_key)
-        self._finish = Finisher(self._redactor)
+        self._finish = Finisher(self._redactor).finish
         speaker = {"service": settings.service, "environment": settings.environment}
         self._speaker = {key: value for key, value in speaker.items() if value is not None}
         self._is_text = settings.format == "text"
@@ -120,7 +120,9 @@ class Emitter:
         """The log line as it would be printed, for who writes it himself. Raises whatever goes wrong."""
         plain, _ = made_plain(fields, self._redactor)
         captured = (None, level, short_message(message), plain, bound(), self.clock() if ns is None else ns)
-        return self._made(Finisher(self._redactor), captured)[1][0]
+        lines: list[bytes] = []
+        self._make(captured, lines)
+        return lines[0]
 
     def flush(self, timeout_s: float = 2.0) -> bool:
         """Waits until every line emitted so far is written; False if that took longer."""
@@ -164,28 +166,27 @@ class Emitter:
 
     def _make(self, captured: Captured, lines: list[bytes]) -> None:
         """Adds the line or lines of ``captured``."""
-        finished, made = self._made(self._finish, captured)
-        lines += made
+        before = len(lines)
+        try:
+            finished = self._finish(captured)
+            self._add_lines(finished, lines)
+        except (TypeError, ValueError, UnicodeError):
+            # What only looked plain: a half of a surrogate pair, an integer beyond 64 bits.
+            del lines[before:]
+            finished = self._finish(_made_valid(captured))
+            self._add_lines(finished, lines)
         if self.exporters:
             self._export(finished)
 
-    def _made(self, finish: Finisher, captured: Captured) -> tuple[Finished, list[bytes]]:
-        try:
-            finished = finish(captured)
-            return finished, self._lines(finished)
-        except (TypeError, ValueError, UnicodeError):
-            # What only looked plain: a half of a surrogate pair, an integer beyond 64 bits.
-            finished = finish(_made_valid(captured))
-            return finished, self._lines(finished)
-
-    def _lines(self, finished: Finished) -> list[bytes]:
+    def _add_lines(self, finished: Finished, lines: list[bytes]) -> None:
         name, level, message, fields, stamp = finished
         if self._is_text:
-            return [_text_line(record) for record in self._records(finished)]
-        if message is None:
-            return [event_line(name or "", fields, stamp, self._speaker)]
-        line = log_line(level, message, fields, stamp, self._speaker)
-        return [line] if name is None else [line, event_line(name, fields, stamp, self._speaker)]
+            lines += map(_text_line, self._records(finished))
+            return
+        if message is not None:
+            lines.append(log_line(level, message, fields, stamp, self._speaker))
+        if name is not None:
+            lines.append(event_line(name, fields, stamp, self._speaker))
 
     def _records(self, finished: Finished) -> list[dict[str, Any]]:
         name, level, message, fields, stamp = finished

@@ -35,11 +35,11 @@ def encode(record: dict[str, Any]) -> bytes:
 
 def event_line(name: str, fields: dict[str, Any], stamp: str | None, speaker: dict[str, str]) -> bytes:
     """A metric event as one line; fields in printing order, ``speaker``: service and environment."""
-    when = {"timestamp": stamp} if stamp else {}
+    when = {"timestamp": stamp, **speaker} if stamp else speaker
     if name in _FLAT:
-        line = _dumps({"metric": name, **fields, **when, **speaker})
+        line = _dumps({"metric": name, **fields, **when})
     else:
-        line = _dumps({"metric": name, "tags": fields, **when, **speaker})
+        line = _dumps({"metric": name, "tags": fields, **when})
     if len(line) <= LINE_BYTES:
         return line
     return event_line(name, _shortened(fields, len(line)), stamp, speaker)

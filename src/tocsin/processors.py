@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from tocsin.config import NAME_CHARACTERS
-from tocsin.line import printing_order
+from tocsin.events import EVENTS
 from tocsin.redact import Redactor
 from tocsin.scrub import scrub
 from tocsin.values import STRING_BYTES, plain_fields, text
@@ -76,7 +76,7 @@ class Finisher:
         self._redactor = redactor
         self._ms, self._stamp = -1, ""
 
-    def __call__(self, captured: Captured) -> Finished:
+    def finish(self, captured: Captured) -> Finished:
         """What may be printed of ``captured``."""
         name, level, message, fields, context, ns = captured
         ms = ns // 1_000_000
@@ -85,11 +85,13 @@ class Finisher:
         stamp = self._stamp
         if context:
             fields = {**context, **fields}
-        clean = self._redactor.fields(fields, stamp[:10], printing_order(name))
+        clean = self._redactor.fields(fields, stamp[:10], name)
         if message is not None:
             message = text(scrub(message)) if message or name is None else _request_text(clean)
             level = _label(level or "INFO").upper()
-        return name and _label(name), level or "INFO", message, clean, stamp
+        if name is not None and name not in EVENTS:
+            name = _label(name)
+        return name, level or "INFO", message, clean, stamp
 
 
 def _request_text(fields: Mapping[str, Any]) -> str:

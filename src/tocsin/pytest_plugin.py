@@ -1,4 +1,4 @@
-"""Fixtures for pytest, which finds them by the distribution's entry point. Loads nothing until one is used."""
+"""Fixtures for pytest, which finds them by the entry point. Loads nothing until one is used."""
 
 from __future__ import annotations
 

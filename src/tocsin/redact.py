@@ -9,12 +9,13 @@ from __future__ import annotations
 import hmac
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from tocsin import guard
 from tocsin.events import EVENTS
+from tocsin.line import printing_order
 from tocsin.scrub import error_text, scrub, without_secrets
 from tocsin.values import text as within_limit
 
@@ -40,7 +41,7 @@ class Redactor:
     def __init__(self, key: str | None) -> None:
         """``key`` makes pseudonyms; without one, a random key of this process does."""
         self._given_key = key.encode() if key else None
-        self._plans: dict[tuple[object, tuple[str, ...]], Plan] = {}
+        self._plans: dict[tuple[str | None, tuple[str, ...]], Plan] = {}
         #: What names of things, paths and ids of people became, for they come again and again.
         self._memos: dict[Rule, dict[str, str]] = {
             Redactor.identifier: {},
@@ -48,18 +49,16 @@ class Redactor:
             Redactor.pseudonym: {},
         }
 
-    def fields(
-        self, fields: Mapping[str, Any], day: str, order: Callable[[tuple[str, ...]], Sequence[str]] = tuple
-    ) -> dict[str, Any]:
+    def fields(self, fields: Mapping[str, Any], day: str, event: str | None = "") -> dict[str, Any]:
         """``fields`` (plain JSON values) as they may be printed: what may not, and None, is absent.
 
-        ``order`` says which of the keys are printed, first to last; the same function for the same event.
+        They are those of an ``event``, in whose order they are returned, of a log line (None), or of neither.
         """
         result: dict[str, Any] = {}
         keys = tuple(fields)
-        plan = self._plans.get((order, keys))
+        plan = self._plans.get((event, keys))
         if plan is None:
-            plan = self._plan(order, keys)
+            plan = self._plan(event, keys)
         for key, name, rule, memo, keeps_numbers in plan:
             value = fields[key]
             if type(value) is str:
@@ -76,15 +75,15 @@ class Redactor:
                 result[name] = clean
         return result
 
-    def _plan(self, order: Callable[[tuple[str, ...]], Sequence[str]], keys: tuple[str, ...]) -> Plan:
+    def _plan(self, event: str | None, keys: tuple[str, ...]) -> Plan:
         """Of each key that is printed what :meth:`fields` has to know; there are few sets of keys."""
         plan = []
-        for key in order(keys):
+        for key in printing_order(event)(keys):
             name, rule = _rule(key)
             plan.append((key, name, rule, self._memos.get(rule), rule in _KEEP_NUMBERS))
         if len(self._plans) >= REMEMBERED:
             self._plans.clear()
-        self._plans[order, keys] = plan
+        self._plans[event, keys] = plan
         return plan
 
     def _remember(self, rule: Rule, value: str, clean: str) -> str:

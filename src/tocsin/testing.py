@@ -4,7 +4,7 @@ with capture_events() as captured:
     enroll(student)
 assert captured.fields("sync.run") == [{"provider": "oneroster", "status": "success", …}]
 
-Under pytest the fixture ``tocsin_events`` is such a ``captured``, and ``tocsin_clock`` a clock that stands still.
+Under pytest the fixture ``tocsin_events`` is such a ``captured``; ``tocsin_clock`` is its clock, standing still.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _ENVELOPE = frozenset(("metric", "timestamp", "service", "environment"))
 
 
 class FrozenClock:
-    """A clock that stands still until it is told to go on: the time of events, and what measures durations."""
+    """A clock that stands still until it is told to go on, for the time of events and for durations."""
 
-    def __init__(self, at: datetime = datetime(2026, 11, 23, 7, 55, tzinfo=UTC)) -> None:  # noqa: B008
+    def __init__(self, at: datetime = datetime(2026, 11, 23, 7, 55, tzinfo=UTC)) -> None:
         """``at`` is the time that it shows; without a zone it is taken as UTC."""
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         self._ns = int(at.timestamp()) * 1_000_000_000 + at.microsecond * 1000
