@@ -6,7 +6,9 @@
     rails.py      ingest of Rails lines
     backtest.py   a day of events through the rules
     emitting.py   the emitting library inside an application
+    requests.py   what it adds to each request of a web application
     peers.py      what else could read the same lines, each in a process of its own
+    emitters.py  applications.py   the same for what prints lines, and for what observes requests
     lines.py  day.py   the synthetic input, seeded
     measure.py  report.py   timing, and how figures are shown
 

@@ -24,6 +24,7 @@ from benchmarks.emitting import emitting
 from benchmarks.live import idling, serving_lines, telling
 from benchmarks.rails import loading
 from benchmarks.report import Section
+from benchmarks.requests import answering
 from benchmarks.workspace import Workspace
 
 BENCHMARKS: dict[str, Callable[[Workspace], list[Section]]] = {
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Section]]] = {
     "rails": loading,
     "backtest": replaying,
     "emit": emitting,
+    "requests": answering,
     "serve": serving_lines,
     "tell": telling,
     "idle": idling,

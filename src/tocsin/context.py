@@ -14,6 +14,9 @@ from tocsin.events import Scalar
 from tocsin.values import plain
 
 
+_SCALARS = frozenset((str, int, float, bool))
+
+
 class Frame:
     """What is bound at one place. ``fields`` is never changed, only replaced: an event may hold on to it.
 
@@ -105,7 +108,8 @@ def _merged(outer: Mapping[str, Scalar], fields: Mapping[str, Any]) -> Mapping[s
     merged = dict(outer)
     for name, value in fields.items():
         scalar = value if type(value) is str and len(value) <= 64 else plain(value)
-        merged.pop(name, None)
-        if isinstance(scalar, str | int | float):
+        if type(scalar) in _SCALARS:
             merged[name] = scalar
+        else:
+            merged.pop(name, None)
     return merged

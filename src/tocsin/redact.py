@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from tocsin import guard
 from tocsin.events import EVENTS
 from tocsin.line import printing_order
-from tocsin.scrub import error_text, scrub, without_secrets
+from tocsin.scrub import KEY_PREFIXES, error_text, scrub, without_secrets
 from tocsin.values import text as within_limit
 
 _PSEUDONYM = re.compile(r"u_[0-9a-f]{16}")
@@ -155,9 +155,13 @@ class Redactor:
         """A name or id of a thing, as the catalogue says: only credentials and addresses are taken out."""
         if not isinstance(value, str):
             return self.free(value, day)
+        if len(value) <= 64 and value.isalnum() and not value.startswith(KEY_PREFIXES):
+            if len(value) < 8 or value.isalpha():  # but not each request's id
+                self._remember(Redactor.identifier, value, value)
+            return value
         clean = without_secrets(value)
-        if clean == value and len(value) <= 64 and (value.isalpha() or not value.isalnum()):
-            self._remember(Redactor.identifier, value, value)  # but not each request's id
+        if clean == value and len(value) <= 64:
+            self._remember(Redactor.identifier, value, value)
         return clean
 
     def error(self, value: Any, day: str) -> Any:
@@ -204,7 +208,7 @@ class Row(NamedTuple):
 #: Text fields of the catalogue that hold names and ids of things, not of people.
 IDENTIFIERS = frozenset(
     {field.name for event in EVENTS.values() for field in event.fields if field.type == "text"}
-    | {"trace_id", "span_id", "parent_span_id", "event_id", "event", "logger", "level"}
+    | {"trace_id", "trace_flags", "span_id", "parent_span_id", "event_id", "event", "logger", "level"}
 )
 
 RULES: tuple[Row, ...] = (

@@ -19,7 +19,7 @@ app = Celery("school", broker=BROKER, backend=BROKER)
 app.conf.update(
     broker_connection_retry_on_startup=True,
     result_expires=60,
-    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
     worker_prefetch_multiplier=1,
     worker_send_task_events=False,
 )
@@ -112,5 +112,5 @@ def unserialisable() -> object:
 @app.task
 def outer() -> list[dict[str, Any]]:
     before = dict(bound())
-    inner = context.apply().get()
+    inner = context.apply().result
     return [before, inner, dict(bound())]
