@@ -13,7 +13,6 @@ from typing import Any
 from tocsin.events import Scalar
 from tocsin.values import plain
 
-
 _SCALARS = frozenset((str, int, float, bool))
 
 

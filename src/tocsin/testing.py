@@ -4,7 +4,7 @@ with capture_events() as captured:
     enroll(student)
 assert captured.fields("sync.run") == [{"provider": "oneroster", "status": "success", …}]
 
-Under pytest the fixture ``tocsin_events`` is such a ``captured``; ``tocsin_clock`` is its clock, standing still.
+Under pytest the fixture ``tocsin_events`` is such a ``captured``; ``tocsin_clock`` is its frozen clock.
 """
 
 from __future__ import annotations

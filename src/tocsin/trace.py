@@ -1,15 +1,15 @@
 """Request ids and W3C Trace Context: what correlates the lines of one request, and of the services behind it.
 
 Instrumentation binds ``request_id`` and the fields of a :class:`Traceparent`; :func:`outgoing_headers` makes
-of them the headers for the next service. Ids come from the operating system at each call, so that processes
-never make the same ones, however they were forked.
+of them the headers for the next service. Ids come from the operating system, a few hundred at a time, and no
+forked process uses those of its parent.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import NamedTuple
 
 from tocsin.context import bound
@@ -40,6 +40,35 @@ class Traceparent(NamedTuple):
         return f"00-{self.trace_id}-{self.span_id}-{self.trace_flags}"
 
 
+class _Ids:
+    """Random ids of 16 hex digits. Asking the operating system for each would let go of the interpreter,
+    which in a busy process costs a request more than all that is printed of it.
+    """
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._ready: Iterator[str] = iter(())
+
+    def make(self) -> str:
+        """One that nobody else has."""
+        if self._pid != os.getpid():
+            self._refill()
+        found = next(self._ready, None)  # one step of the interpreter: no two threads take the same
+        while found is None:
+            self._refill()
+            found = next(self._ready, None)
+        return found
+
+    def _refill(self) -> None:
+        digits = os.urandom(8 * _AT_A_TIME).hex()
+        self._ready = iter([digits[at : at + 16] for at in range(0, len(digits), 16)])
+        self._pid = os.getpid()
+
+
+_AT_A_TIME = 256
+_IDS = _Ids()
+
+
 def request_id(header: str | None) -> str:
     """``header`` (the value of X-Request-ID) if it is fit to be one, else a new id of 16 hex digits.
 
@@ -47,7 +76,7 @@ def request_id(header: str | None) -> str:
     """
     if header is not None and _REQUEST_ID.fullmatch(header):
         return header
-    return os.urandom(8).hex()
+    return _IDS.make()
 
 
 def parse_traceparent(header: str | None) -> Traceparent | None:
@@ -63,10 +92,9 @@ def parse_traceparent(header: str | None) -> Traceparent | None:
 
 def child(parent: Traceparent | None) -> Traceparent:
     """A new place in the trace of ``parent``; without one, in a new trace, recorded (our lines record it)."""
-    random = os.urandom(24).hex()
     if parent is None:
-        return Traceparent(random[:32], random[32:], "01")
-    return Traceparent(parent.trace_id, random[32:], f"{int(parent.trace_flags, 16) & _SAMPLED:02x}")
+        return Traceparent(_IDS.make() + _IDS.make(), _IDS.make(), "01")
+    return Traceparent(parent.trace_id, _IDS.make(), f"{int(parent.trace_flags, 16) & _SAMPLED:02x}")
 
 
 def outgoing_headers() -> dict[str, str]:
