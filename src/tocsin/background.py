@@ -84,7 +84,7 @@ class Background:
         self._native = 0
         self._large_bytes = 0
         self._delivered = 0
-        self._stuck_at = -1
+        self._stuck_at = self._gave_up_at = -1
 
     def put(self, item: Any, large_bytes: int = 0, *, important: bool = False) -> bool:
         """Takes ``item``; False if there is no room for it. Never waits for longer than a millisecond."""
@@ -105,15 +105,20 @@ class Background:
         return True
 
     def flush(self, timeout_s: float = FLUSH_S) -> bool:
-        """Waits until everything put so far is delivered; False if that took longer."""
+        """Waits until everything put so far is delivered; False if that took longer.
+
+        Once is enough: while nothing moves since a flush has given up, the next one does not wait. So an exit
+        that flushes in several places is not delayed by each.
+        """
         if self._thread is None or self.closed or self.is_this_thread():
             return self._queue.empty()
         done: SimpleQueue[None] = SimpleQueue()
         self._queue.put(_Note(done=done))
         self._bell.put(None)
         try:
-            done.get(timeout=timeout_s)
+            done.get(timeout=0 if self._gave_up_at == self._delivered else timeout_s)
         except Empty:
+            self._gave_up_at = self._delivered
             return False
         return True
 

@@ -113,7 +113,7 @@ def load(thread):
     while not over.is_set():
         tocsin.emit("parent", thread=thread, i=i, pad=["x" * 200] * (i % 5))
         i += 1
-        if i % 50 == 0: time.sleep(0.002)
+        if i % 10 == 0: time.sleep(0.002)
 threads = [threading.Thread(target=load, args=(t,)) for t in range(3)]
 for thread in threads: thread.start()
 for fork in range(FORKS):

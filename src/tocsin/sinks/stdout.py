@@ -7,7 +7,7 @@ import select
 import stat
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import TextIO
 
 from tocsin.guard import ForkSafeLock
 
@@ -116,15 +116,11 @@ def _pieces(lines: list[bytes], most_bytes: int) -> Iterator[tuple[bytes, int]]:
 
 
 def _output() -> TextIO | None:
-    """``sys.stdout``; behind a stand-in that hands to `logging` what is printed, as Celery's workers have it,
-    the real one, for there a line would come out as part of another.
+    """``sys.stdout``; in a Celery worker, which puts in its place what hands on to `logging`, the real one:
+    there a line would come out as part of another.
     """
-    stream: Any = sys.stdout
-    try:
-        is_stand_in = stream is not None and stream.fileno() is None
-    except (AttributeError, OSError, ValueError):
-        is_stand_in = False
-    return sys.__stdout__ if is_stand_in else stream
+    stream = sys.stdout
+    return sys.__stdout__ if type(stream).__module__ == "celery.utils.log" else stream
 
 
 def _descriptor(stream: TextIO) -> int | None:
