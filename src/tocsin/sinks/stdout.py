@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import stat
@@ -116,11 +117,13 @@ def _pieces(lines: list[bytes], most_bytes: int) -> Iterator[tuple[bytes, int]]:
 
 
 def _output() -> TextIO | None:
-    """``sys.stdout``; in a Celery worker, which puts in its place what hands on to `logging`, the real one:
-    there a line would come out as part of another.
+    """``sys.stdout``; behind a stand-in that is no stream, the real one.
+
+    Celery's workers put in its place what hands to `logging` all that is printed, Dramatiq's a connection with
+    frames: there a line would come out as part of another, or break the host's own.
     """
-    stream = sys.stdout
-    return sys.__stdout__ if type(stream).__module__ == "celery.utils.log" else stream
+    is_stream = sys.stdout is None or isinstance(sys.stdout, io.IOBase)
+    return sys.stdout if is_stream else sys.__stdout__
 
 
 def _descriptor(stream: TextIO) -> int | None:

@@ -19,7 +19,6 @@ app = Celery("school", broker=BROKER, backend=BROKER)
 app.conf.update(
     broker_connection_retry_on_startup=True,
     result_expires=60,
-    worker_redirect_stdouts=False,
     worker_prefetch_multiplier=1,
     worker_send_task_events=False,
 )

@@ -106,7 +106,7 @@ def test_after_a_torn_line_the_next_one_starts_afresh(monkeypatch: pytest.Monkey
         return size
 
     sink = StdoutSink()
-    stdout = type("Stdout", (), {"fileno": lambda self: 1, "flush": lambda self: None})()
+    stdout = type("Stdout", (io.TextIOBase,), {"fileno": lambda self: 1, "flush": lambda self: None})()
     monkeypatch.setattr(sys, "stdout", stdout)
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", write)
