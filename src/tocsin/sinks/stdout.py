@@ -119,7 +119,7 @@ def _pieces(lines: list[bytes], most_bytes: int) -> Iterator[tuple[bytes, int]]:
 def _output() -> TextIO | None:
     """``sys.stdout``; behind a stand-in that is no stream, the real one.
 
-    Celery's workers put in its place what hands to `logging` all that is printed, Dramatiq's a connection with
+    Celery's workers put there what hands to `logging` all that is printed, Dramatiq's a connection with
     frames: there a line would come out as part of another, or break the host's own.
     """
     is_stream = sys.stdout is None or isinstance(sys.stdout, io.IOBase)
