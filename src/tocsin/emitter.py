@@ -64,7 +64,7 @@ class Emitter:
         self._speaker = {key: value for key, value in speaker.items() if value is not None}
         self._is_text = settings.format == "text"
         self._thread = threading.local()
-        self._reported, self._beat_s = 0, time.monotonic()
+        self._reported, self._beat_ns = GUARD.dropped, monotonic()
         self._background = None
         if background:
             self._background = Background(
@@ -211,15 +211,17 @@ class Emitter:
         """Prints a heartbeat if one is due; seconds until the next one is, None if none will be."""
         every_s = self.settings.heartbeat_s
         lost = GUARD.dropped != self._reported
-        if not every_s and not lost:
+        if lost:
+            every_s = min(every_s or _REPORT_EVERY_S, _REPORT_EVERY_S)
+        if not every_s:
             return None
-        due_s = self._beat_s + min(every_s or _REPORT_EVERY_S, _REPORT_EVERY_S if lost else 1e9)
-        now_s = time.monotonic()
-        if now_s < due_s:
-            return due_s - now_s
-        self._beat_s, self._reported = now_s, GUARD.dropped
+        now_ns = self.monotonic()
+        due_s = every_s - (now_ns - self._beat_ns) / 1e9
+        if due_s > 0:
+            return due_s
+        self._beat_ns, self._reported = now_ns, GUARD.dropped
         self._deliver([("log.heartbeat", None, None, vitals(), {}, self.clock())])
-        return every_s or None
+        return self.settings.heartbeat_s or None
 
 
 def _text_line(record: dict[str, Any]) -> bytes:

@@ -66,7 +66,7 @@ def test_without_standard_output_it_raises_for_the_guard_to_count(monkeypatch: p
         StdoutSink()([b"{}\n"])
 
 
-def test_a_closed_pipe_is_counted_and_the_host_ends_well() -> None:
+def test_S2_a_closed_pipe_is_counted_and_the_host_ends_well() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = run(EMIT_10_000, stdout=writer)
@@ -79,7 +79,7 @@ def test_a_closed_pipe_is_counted_and_the_host_ends_well() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_counted_and_the_host_ends_well() -> None:
+def test_S2_a_full_disk_is_counted_and_the_host_ends_well() -> None:
     with Path("/dev/full").open("wb") as full:
         done = run(EMIT_10_000, stdout=full)
     assert done.returncode == 0
@@ -87,7 +87,7 @@ def test_a_full_disk_is_counted_and_the_host_ends_well() -> None:
     assert len(done.stderr.splitlines()) == 2
 
 
-def test_standard_output_in_another_encoding_makes_no_difference() -> None:
+def test_S16_standard_output_in_another_encoding_makes_no_difference() -> None:
     code = "import tocsin\ntocsin.log('INFO', 'café \\ud800')"
     done = run(code, stdout=subprocess.PIPE, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert orjson.loads(done.stdout)["message"] == "café \ufffd"
