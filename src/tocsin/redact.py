@@ -6,7 +6,6 @@ no row knows is free text, so a field is printed unscrubbed only when the catalo
 
 from __future__ import annotations
 
-import hmac
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -186,6 +185,8 @@ class Redactor:
         return [name, rule(self, value[1], day)]
 
     def _hash(self, content: str) -> str:
+        import hmac  # here, because it loads OpenSSL, which an import would feel
+
         return hmac.digest(
             self._given_key or _process_key(), content.encode(errors="replace"), "sha256"
         ).hex()[:16]
