@@ -119,7 +119,7 @@ def queue_sampler(broker: str, queues: Iterable[str], *, namespace: str = "drama
     """
     from dramatiq.brokers.redis import RedisBroker  # loads redis, which not every broker needs
 
-    redis = RedisBroker(url=broker, middleware=[]).client  # type: ignore[no-untyped-call]
+    redis: Any = RedisBroker(url=broker, middleware=[]).client  # type: ignore[no-untyped-call]
     options = redis.connection_pool.connection_kwargs
     options.update(socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
     names = tuple(queues)
