@@ -64,7 +64,8 @@ class Emitter:
         self._speaker = {key: value for key, value in speaker.items() if value is not None}
         self._is_text = settings.format == "text"
         self._thread = threading.local()
-        self._reported, self._beat_ns = GUARD.dropped, monotonic()
+        self._reported = GUARD.dropped
+        self._beat_ns: int | None = None
         self._background = None
         if background:
             self._background = Background(
@@ -216,6 +217,8 @@ class Emitter:
         if not every_s:
             return None
         now_ns = self.monotonic()
+        if self._beat_ns is None:
+            self._beat_ns = now_ns
         due_s = every_s - (now_ns - self._beat_ns) / 1e9
         if due_s > 0:
             return due_s

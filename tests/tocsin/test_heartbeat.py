@@ -38,6 +38,7 @@ def test_nobody_asked_and_nothing_was_lost(clock: FrozenClock) -> None:
 
 def test_it_beats_as_often_as_asked(clock: FrozenClock) -> None:
     emitting, sink = made(clock, 60)
+    assert emitting._tick() == 60
     clock.advance(59)
     assert emitting._tick() == 1
     assert sink.lines == []
@@ -56,6 +57,7 @@ def test_lost_lines_are_told_within_a_minute_and_once(
     monkeypatch.setattr(emitter, "GUARD", guard)
     emitting, sink = made(clock, asked_s)
     guard.failed("queue full", lines=3)
+    assert emitting._tick() == 60
     clock.advance(30)
     assert emitting._tick() == 30
     clock.advance(30)
