@@ -588,8 +588,15 @@ def stop(task, **_):
 app.worker_main(["--quiet", "worker", "--pool=solo", "--without-gossip", "--without-mingle"])
 """
     )
+    # Celery hands its log level to child processes in the environment, also that of other tests here.
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     done = subprocess.run(
-        [sys.executable, "app.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "app.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     events = lines_of(done.stdout)
     ours = {event["logger"]: event for event in events}
